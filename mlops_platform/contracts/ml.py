@@ -1,0 +1,150 @@
+"""Contracts of training, promotion, prediction and monitoring tables."""
+
+from __future__ import annotations
+
+from mlops_platform.contracts.features import FEATURES
+from mlops_platform.contracts.table import Column, ColumnType, Partition, Replace, TableContract
+
+STRING, INT, LONG, DOUBLE = ColumnType.STRING, ColumnType.INT, ColumnType.LONG, ColumnType.DOUBLE
+DATE, TIMESTAMP, BOOLEAN = ColumnType.DATE, ColumnType.TIMESTAMP, ColumnType.BOOLEAN
+
+TARGET = "churned"
+SPLITS = ("train", "validation", "test")
+
+_CREATED_AT = Column("_created_at", TIMESTAMP, "When the row was written")
+_MODEL_NAME = Column("model_name", STRING, "Name in the model registry")
+_MODEL_VERSION = Column("model_version", STRING, "Version in the model registry")
+
+
+def _probability(name: str, meaning: str) -> Column:
+    return Column(name, DOUBLE, meaning, ge=0, le=1)
+
+
+TRAINING_SET = TableContract(
+    name="ml.training_set",
+    description="Labelled rows of the last training: features at past feature_dates, and whether the customer churned "
+    "after each. Test rows are later in time than every training label.",
+    columns=(
+        Column("split", STRING, "train, validation (threshold) or test", isin=SPLITS),
+        Column("customer_id", STRING, "Customer"),
+        Column("feature_date", DATE, "Local day at whose end the features hold"),
+        *(feature.column for feature in FEATURES),
+        Column(TARGET, INT, "1: no purchase in the horizon after feature_date", isin=(0, 1)),
+    ),
+    key=("customer_id", "feature_date"),
+    partitions=(Partition("split", "identity"),),
+)
+
+PROMOTIONS = TableContract(
+    name="ml.promotions",
+    description="Every decision of the promotion gate, passed or not, with its figures and reason.",
+    columns=(
+        Column("decision_id", STRING, "Hash of the model, the held-out rows and the champion"),
+        Column("decided_at", TIMESTAMP, "When the gate decided"),
+        _MODEL_NAME,
+        _MODEL_VERSION,
+        Column("decision", STRING, "promoted or refused", isin=("promoted", "refused")),
+        Column("reason", STRING, "Why"),
+        Column("champion_version", STRING, "Production version at the time", nullable=True),
+        Column("run_id", STRING, "MLflow run of the model"),
+        Column("evaluation_date", DATE, "feature_date of the held-out rows"),
+        Column("rows", LONG, "Held-out rows", ge=0),
+        _probability("roc_auc", "Held-out ROC-AUC of the model"),
+        _probability("roc_auc_recency_only", "ROC-AUC of days since the last purchase alone"),
+        _probability("roc_auc_churn_score", "ROC-AUC of churn_score alone"),
+        Column("roc_auc_champion", DOUBLE, "ROC-AUC of the champion on the same rows", nullable=True, ge=0, le=1),
+    ),
+    key=("decision_id",),
+    replace=Replace.NOTHING,
+    volatile=frozenset({"decided_at"}),
+)
+
+PREDICTIONS = TableContract(
+    name="ml.predictions",
+    description="Batch predictions: one row a customer, 6-hour tick and model version.",
+    columns=(
+        Column("prediction_id", STRING, "Hash of customer, feature_date, model version and tick"),
+        Column("customer_id", STRING, "Customer"),
+        Column("feature_date", DATE, "Local day at whose end the features hold"),
+        Column("tick", TIMESTAMP, "Start of the 6-hour window the prediction belongs to"),
+        _MODEL_NAME,
+        _MODEL_VERSION,
+        _probability("churn_probability", "Predicted chance of no purchase in the horizon"),
+        Column("prediction", INT, "1: predicted to churn, by the model's threshold", isin=(0, 1)),
+        Column("confidence", DOUBLE, "Probability of the predicted class's side", ge=0, le=1),
+        Column("inference_latency_ms", DOUBLE, "Scoring time a row", unit="ms", ge=0),
+        Column("feature_snapshot_id", LONG, "Iceberg snapshot of the features"),
+        _CREATED_AT,
+    ),
+    key=("prediction_id",),
+    partitions=(Partition("tick", "day"),),
+    replace=Replace.RANGE,
+    range_column="tick",
+    volatile=frozenset({"_created_at", "inference_latency_ms"}),
+)
+
+ONLINE_PREDICTIONS = TableContract(
+    name="ml.online_predictions",
+    description="Predictions the online service answered, from its prediction log.",
+    columns=(
+        Column("prediction_id", STRING, "Identifier given with the answer"),
+        Column("predicted_at", TIMESTAMP, "When it was answered"),
+        _MODEL_NAME,
+        _MODEL_VERSION,
+        Column("features", STRING, "The request's features as JSON"),
+        Column("prediction", INT, "1: predicted to churn", isin=(0, 1)),
+        _probability("churn_probability", "Predicted chance of no purchase in the horizon"),
+        Column("confidence", DOUBLE, "Probability of the predicted class's side", ge=0, le=1),
+        Column("inference_latency_ms", DOUBLE, "Time to answer", unit="ms", ge=0),
+    ),
+    key=("prediction_id",),
+    partitions=(Partition("predicted_at", "day"),),
+    replace=Replace.NOTHING,
+)
+
+DRIFT = TableContract(
+    name="monitoring.drift",
+    description="Drift of each feature and of the scores against the Production model's training rows, by tick.",
+    columns=(
+        Column("tick", TIMESTAMP, "Start of the 6-hour window compared"),
+        Column("column_name", STRING, "Feature, or churn_probability"),
+        Column("kind", STRING, "numeric or categorical", isin=("numeric", "categorical")),
+        Column("method", STRING, "Statistical test"),
+        Column("statistic", DOUBLE, "The test's statistic", nullable=True),
+        Column("p_value", DOUBLE, "The test's p-value", nullable=True, ge=0, le=1),
+        Column("effect", DOUBLE, "Effect size the decision uses", nullable=True, ge=0),
+        Column("is_drifted", BOOLEAN, "Significant after correction, and large enough to matter"),
+        Column("status", STRING, "Outcome for the whole tick", isin=("ok", "drift", "insufficient_data")),
+        Column("reference_rows", LONG, "Rows compared against", ge=0),
+        Column("current_rows", LONG, "Rows compared", ge=0),
+        _MODEL_NAME,
+        _MODEL_VERSION,
+        _CREATED_AT,
+    ),
+    key=("tick", "column_name"),
+    replace=Replace.RANGE,
+    range_column="tick",
+    volatile=frozenset({"_created_at"}),
+)
+
+PERFORMANCE = TableContract(
+    name="monitoring.performance",
+    description="How predictions turned out once their labels had matured, by day of maturity and model version.",
+    columns=(
+        Column("report_date", DATE, "Local day on which the labels had matured"),
+        Column("feature_date", DATE, "feature_date of the predictions"),
+        _MODEL_NAME,
+        _MODEL_VERSION,
+        Column("rows", LONG, "Predictions with a label", ge=0),
+        _probability("churn_rate", "Share of customers that churned"),
+        _probability("accuracy", "Share of right predictions"),
+        _probability("f1", "F1 of the churned class"),
+        Column("roc_auc", DOUBLE, "ROC-AUC; null when only one class occurred", nullable=True, ge=0, le=1),
+        _probability("brier", "Mean squared error of the probability"),
+        _CREATED_AT,
+    ),
+    key=("report_date", "model_name", "model_version"),
+    replace=Replace.RANGE,
+    range_column="report_date",
+    volatile=frozenset({"_created_at"}),
+)

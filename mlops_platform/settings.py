@@ -1,0 +1,254 @@
+"""Settings: the only module that reads the environment.
+
+Belongs here: every setting with its meaning and embedded default, the home's paths, and `mlops.toml`, the small file in
+the home that pins what must not change between processes (where history starts, which CRM feeds this home).
+Does not belong here: opening anything, the clock.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from mlops_platform.errors import SettingsError
+
+ENV_PREFIX = "MLOPS_"
+HOME_FILE = "mlops.toml"
+# A home that has never ingested has no history yet; Dagster still needs a first day for its partitions.
+DEFAULT_HISTORY_START = date(2020, 1, 1)
+
+Source = Literal["default", "environment", "mlops.toml", "argument"]
+
+
+class Settings(BaseSettings):
+    """Frozen settings of one home. Environment variables carry the prefix `MLOPS_`."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
+
+    home: Path = Field(Path(".mlops"), description="Folder that holds everything the platform writes.")
+    crm_url: str | None = Field(None, description="CRM database: sqlite:///file.db or postgresql://…")
+    as_of: date | None = Field(None, description="The last complete local day, in place of the clock's.")
+    timezone: str = Field("UTC", description="Business time zone that turns timestamps into days.")
+    horizon_days: int = Field(90, ge=1, le=730, description="Days without a purchase that make a customer churned.")
+    population_days: Annotated[int | None, NoDecode] = Field(
+        365, description="Customers with a purchase in this many days are trained on and scored; none: every customer."
+    )
+    model_name: str = Field("customer_churn_model", description="Name in the MLflow registry.")
+    experiment_name: str = Field("production_training", description="MLflow experiment of training runs.")
+    history_start: date | None = Field(
+        None, description="First local day of the CRM's history; written at first ingest."
+    )
+    ingest_overlap_days: int = Field(2, ge=0, description="Days before the watermark that ingestion reads again.")
+    max_rejected_share: float = Field(0.1, ge=0, le=1, description="Quarantined share of a batch that blocks silver.")
+    drift_threshold: float = Field(
+        0.05, gt=0, lt=1, description="Family-wise significance level of the drift decision."
+    )
+    memory_limit_mb: int = Field(1024, ge=128, description="Memory that DuckDB may use in one process, in MB.")
+    mlflow_tracking_uri: str | None = Field(
+        None, validation_alias="MLFLOW_TRACKING_URI", description="MLflow server; default: SQLite in the home."
+    )
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @field_validator("population_days", mode="before")
+    @classmethod
+    def _none_is_everybody(cls, value: Any) -> Any:
+        return None if isinstance(value, str) and value.strip().lower() in {"none", "all"} else value
+
+    @field_validator("population_days")
+    @classmethod
+    def _positive(cls, value: int | None) -> int | None:
+        if value is not None and value < 1:
+            raise ValueError("must be at least 1, or none")
+        return value
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (KeyError, ValueError, OSError) as error:
+            raise ValueError(f"{value!r} is no time zone; an example is America/Sao_Paulo") from error
+        return value
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The business time zone."""
+        return ZoneInfo(self.timezone)
+
+    @property
+    def catalog_uri(self) -> str:
+        """SQLAlchemy address of the Iceberg catalog."""
+        return f"sqlite:///{self.home / 'catalog.db'}"
+
+    @property
+    def warehouse(self) -> Path:
+        """Folder of the Iceberg tables."""
+        return self.home / "warehouse"
+
+    @property
+    def dagster_home(self) -> Path:
+        """DAGSTER_HOME of this home's instance."""
+        return self.home / "dagster"
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow tracking and registry address."""
+        return self.mlflow_tracking_uri or f"sqlite:///{self.home / 'mlflow.db'}"
+
+    @property
+    def mlflow_artifacts(self) -> Path:
+        """Folder of MLflow's artifacts."""
+        return self.home / "mlflow-artifacts"
+
+    @property
+    def reports(self) -> Path:
+        """Folder of the HTML reports."""
+        return self.home / "reports"
+
+    @property
+    def prediction_spool(self) -> Path:
+        """Folder where the service appends its prediction log."""
+        return self.home / "prediction-log"
+
+    @property
+    def demo_crm_url(self) -> str:
+        """CRM that `mlops demo` seeds when none is given."""
+        return f"sqlite:///{self.home / 'crm.db'}"
+
+    @property
+    def first_partition_day(self) -> date:
+        """First day of the daily partitions."""
+        return self.history_start or DEFAULT_HISTORY_START
+
+
+def load_settings(**arguments: Any) -> Settings:
+    """Reads arguments, the environment and the home's `mlops.toml`, in this order of precedence.
+
+    Args:
+        **arguments: Settings by field name; None means not given.
+
+    Raises:
+        SettingsError: A value is malformed, or `mlops.toml` can't be read.
+    """
+    given = {key: value for key, value in arguments.items() if value is not None}
+    settings = _validated(given)
+    pinned = _read_home_file(settings.home)
+    unset = {key: value for key, value in pinned.items() if key not in settings.model_fields_set}
+    return _validated(given | unset) if unset else settings
+
+
+def setting_sources(settings: Settings, **arguments: Any) -> dict[str, tuple[str, Source]]:
+    """Each setting's value, secrets masked, and where it came from."""
+    pinned = _read_home_file(settings.home)
+    found: dict[str, tuple[str, Source]] = {}
+    for name in Settings.model_fields:
+        source: Source = "default"
+        if arguments.get(name) is not None:
+            source = "argument"
+        elif _environment_name(name) in os.environ:
+            source = "environment"
+        elif name in pinned:
+            source = "mlops.toml"
+        found[name] = (mask_secrets(str(getattr(settings, name))), source)
+    return found
+
+
+def pin(settings: Settings, *, history_start: date | None = None, crm_url: str | None = None) -> Settings:
+    """Writes what must stay the same for every process of this home to `mlops.toml`; returns the settings with it.
+
+    History only ever grows towards the past: an earlier start replaces a later one. A CRM address that carries a
+    password is not written.
+    """
+    import tomlkit
+
+    pinned = _read_home_file(settings.home)
+    wanted = dict(pinned)
+    if history_start is not None:
+        known = pinned.get("history_start", history_start)
+        wanted["history_start"] = min(known, history_start)
+    if crm_url is not None and mask_secrets(crm_url) == crm_url:
+        wanted["crm_url"] = crm_url
+    if wanted != pinned:
+        path = settings.home / HOME_FILE
+        draft = path.with_suffix(f".{os.getpid()}.tmp")
+        text = "# Written by mlops: what every process of this home must agree on.\n" + tomlkit.dumps(wanted)
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    update: dict[str, Any] = {"history_start": wanted.get("history_start", settings.history_start)}
+    if crm_url is not None:
+        update["crm_url"] = crm_url
+    return settings.model_copy(update=update)
+
+
+def child_environment(settings: Settings, **extra: str) -> dict[str, str]:
+    """This process's environment with the home's settings added, for a child process or `mlops env`."""
+    return {**os.environ, **exports(settings), **extra}
+
+
+def exports(settings: Settings) -> dict[str, str]:
+    """Variables that point other tools (mlflow, dagster, bentoml) at this home."""
+    found = {
+        "MLOPS_HOME": str(settings.home),
+        "MLOPS_TIMEZONE": settings.timezone,
+        "DAGSTER_HOME": str(settings.dagster_home),
+        "MLFLOW_TRACKING_URI": settings.tracking_uri,
+        "BENTOML_DO_NOT_TRACK": "True",
+        "DO_NOT_TRACK": "1",
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    }
+    if settings.crm_url:
+        found["MLOPS_CRM_URL"] = settings.crm_url
+    return found
+
+
+def apply_exports(settings: Settings) -> None:
+    """Sets `exports` in this process, so that libraries which read the environment themselves agree with us."""
+    os.environ.update({key: value for key, value in exports(settings).items() if key != "MLOPS_CRM_URL"})
+
+
+def mask_secrets(text: str) -> str:
+    """Replaces the password of every address in the text."""
+    return re.sub(r"(?<=://)([^:/@\s]*):([^@\s]*)@", r"\1:***@", text)
+
+
+def _environment_name(field: str) -> str:
+    alias = Settings.model_fields[field].validation_alias
+    return alias if isinstance(alias, str) else ENV_PREFIX + field.upper()
+
+
+def _validated(values: dict[str, Any]) -> Settings:
+    renamed = {("MLFLOW_TRACKING_URI" if key == "mlflow_tracking_uri" else key): v for key, v in values.items()}
+    try:
+        return Settings(**renamed)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = str(first["loc"][0]) if first["loc"] else "settings"
+        name = _environment_name(field) if field in Settings.model_fields else field
+        raise SettingsError(
+            f"{name} is {first.get('input')!r}: {first['msg']}",
+            hint="`mlops settings` prints every setting, its value and where it came from.",
+        ) from error
+
+
+def _read_home_file(home: Path) -> dict[str, Any]:
+    import tomllib
+
+    path = home / HOME_FILE
+    if not path.is_file():
+        return {}
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{path} can't be read: {error}", hint=f"mend or remove {path}.") from error
+    return {key: value for key, value in found.items() if key in {"history_start", "crm_url"}}

@@ -1,0 +1,69 @@
+"""The lake: the tables of one home, as the pipelines use them.
+
+Belongs here: the few calls domain code makes (`snapshot`, `publish`). Does not belong here: how they work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from mlops_platform.errors import StorageError
+from mlops_platform.storage.catalog import load_table, open_catalog
+from mlops_platform.storage.publish import PROPERTY_PREFIX, Draft, PublishResult, current, publish
+from mlops_platform.storage.read import TableSnapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pyiceberg.catalog import Catalog
+
+    from mlops_platform.contracts import TableContract
+    from mlops_platform.settings import Settings
+    from mlops_platform.storage.conditions import Condition
+
+
+@dataclass(frozen=True)
+class Lake:
+    """The Iceberg tables of a home.
+
+    Args:
+        settings: The home.
+    """
+
+    settings: Settings
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """The Iceberg catalog, opened on first use."""
+        return open_catalog(self.settings)
+
+    def snapshot(
+        self, contract: TableContract, *, snapshot_id: int | None = None, where: Sequence[Condition] = ()
+    ) -> TableSnapshot:
+        """The table's present state, or the given snapshot; empty where the table was never written.
+
+        Raises:
+            StorageError: No such snapshot, or the table belongs to another time zone.
+        """
+        table = load_table(self.catalog, contract, self.settings.timezone)
+        found = current(self.settings, contract, table)
+        if snapshot_id is not None and snapshot_id != found.snapshot_id:
+            if table is None or table.snapshot_by_id(snapshot_id) is None:
+                raise StorageError(f"{contract.name} has no snapshot {snapshot_id}", hint="it may have been expired.")
+            found = TableSnapshot(contract, snapshot_id, self.settings, table)
+        return TableSnapshot(contract, found.snapshot_id, self.settings, table, tuple(where))
+
+    def publish(self, draft: Draft, *, properties: Mapping[str, str] | None = None) -> PublishResult:
+        """Audits and commits a draft; see `storage.publish.publish`."""
+        return publish(self.settings, draft, properties=properties)
+
+    def properties(self, contract: TableContract) -> dict[str, str]:
+        """The snapshot properties (without the `mlops.` prefix) of the last publish; empty before the first."""
+        table = load_table(self.catalog, contract, self.settings.timezone)
+        snapshot = table.current_snapshot() if table is not None else None
+        if snapshot is None or snapshot.summary is None:
+            return {}
+        found = snapshot.summary.additional_properties
+        return {k.removeprefix(PROPERTY_PREFIX): v for k, v in found.items() if k.startswith(PROPERTY_PREFIX)}

@@ -1,0 +1,138 @@
+"""Reading tables: a `TableSnapshot` is one state of one table, handed from step to step instead of its rows.
+
+DuckDB reads the data files that Iceberg planned, so that filters and projections are pushed down and memory stays
+bounded. Does not belong here: SQL typed by users (`query.py`).
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mlops_platform.storage.conditions import Condition, all_of, all_of_sql
+from mlops_platform.storage.duck import quoted, session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import duckdb
+    import pyarrow as pa
+    from pyiceberg.table import DataScan, Table
+
+    from mlops_platform.contracts import TableContract
+    from mlops_platform.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class TableSnapshot:
+    """One state of one table: cheap to hold and to pass on, read when used.
+
+    Args:
+        contract: The table's contract.
+        snapshot_id: The Iceberg snapshot; None: the table holds nothing yet.
+        settings: Where and how to read.
+        table: The Iceberg table; None where it was never created.
+        where: Conditions every read of this snapshot adds, such as one partition.
+    """
+
+    contract: TableContract
+    snapshot_id: int | None
+    settings: Settings
+    table: Table | None
+    where: tuple[Condition, ...] = ()
+
+    @contextmanager
+    def relation(
+        self, columns: Sequence[str] | None = None, where: Sequence[Condition] = ()
+    ) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
+        """A DuckDB connection and the name of a view of this snapshot in it.
+
+        Args:
+            columns: Columns to read; None: all.
+            where: Conditions that must all hold; they prune files and filter rows.
+        """
+        with session(self.settings) as connection:
+            yield connection, register(connection, self, columns=columns, where=where)
+
+    def to_arrow(
+        self, columns: Sequence[str] | None = None, where: Sequence[Condition] = (), order_by: Sequence[str] = ()
+    ) -> pa.Table:
+        """The rows as an Arrow table in the contract's types."""
+        import pyarrow as pa
+
+        from mlops_platform.contracts.schemas import arrow_schema
+
+        with self.relation(columns, where) as (connection, view):
+            order = f" ORDER BY {', '.join(map(quoted, order_by))}" if order_by else ""
+            found = connection.sql(f"SELECT * FROM {view}{order}").to_arrow_table()
+        schema = arrow_schema(self.contract)
+        return found.cast(pa.schema([schema.field(name).with_nullable(True) for name in found.column_names]))
+
+    def count(self, where: Sequence[Condition] = ()) -> int:
+        """Number of rows."""
+        with self.relation(where=where) as (connection, view):
+            return int(scalar(connection, f"SELECT count(*) FROM {view}"))
+
+
+def scalar(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Any = None) -> Any:
+    """The single value of a query that returns one row."""
+    rows = connection.execute(sql, parameters).fetchall()
+    return rows[0][0] if rows else None
+
+
+def register(
+    connection: duckdb.DuckDBPyConnection,
+    snapshot: TableSnapshot,
+    *,
+    view: str | None = None,
+    columns: Sequence[str] | None = None,
+    where: Sequence[Condition] = (),
+) -> str:
+    """Makes a view of the snapshot in the connection; returns the view's quoted name.
+
+    Files written before a column was added are read by name, with null for what they lack. The platform writes no
+    delete files; a table that got some from another engine is read through PyIceberg instead.
+    """
+    name = quoted(view or snapshot.contract.name)
+    wanted = tuple(columns) if columns is not None else snapshot.contract.column_names
+    conditions = (*snapshot.where, *where)
+    scan = _scan(snapshot, conditions)
+    tasks = list(scan.plan_files()) if scan is not None else []
+    if scan is None or not tasks:
+        source, present = "(SELECT 1 WHERE false)", set[str]()
+    elif any(task.delete_files for task in tasks):
+        connection.register("_scanned", scan.to_arrow())
+        source, present = "_scanned", set(connection.table("_scanned").columns)
+    else:
+        source, present = _read_files(connection, snapshot, [task.file.file_path for task in tasks])
+    cells = ", ".join(
+        quoted(column.name) if column.name in present else f"NULL::{column.type.value} AS {quoted(column.name)}"
+        for column in snapshot.contract.columns
+    )
+    connection.execute(
+        f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT {', '.join(map(quoted, wanted))} "
+        f"FROM (SELECT {cells} FROM {source}) WHERE {all_of_sql(conditions)}"
+    )
+    return name
+
+
+def _scan(snapshot: TableSnapshot, conditions: Sequence[Condition]) -> DataScan | None:
+    if snapshot.table is None or snapshot.snapshot_id is None:
+        return None
+    return snapshot.table.scan(row_filter=all_of(conditions), snapshot_id=snapshot.snapshot_id)
+
+
+def _read_files(
+    connection: duckdb.DuckDBPyConnection, snapshot: TableSnapshot, paths: Sequence[str]
+) -> tuple[str, set[str]]:
+    """A `read_parquet` call over the files, and the columns it has.
+
+    `union_by_name` opens every file once more while planning, so it is used only where the schema has changed.
+    """
+    assert snapshot.table is not None  # noqa: S101 - files were planned from it
+    files = ", ".join("'" + path.removeprefix("file://").replace("'", "''") + "'" for path in paths)
+    if len(snapshot.table.schemas()) == 1:
+        return f"read_parquet([{files}])", {field.name for field in snapshot.table.schema().fields}
+    source = f"read_parquet([{files}], union_by_name = true)"
+    return source, set(connection.sql(f"SELECT * FROM {source} LIMIT 0").columns)

@@ -1,0 +1,80 @@
+"""The house's rules as tables, to be read and adjusted: who may import whom, what is heavy, who knows the time.
+
+Belongs here: data only. Does not belong here: how a source file is held against it (`checker.py`).
+"""
+
+from __future__ import annotations
+
+# Part of mlops_platform → the parts it may import, at the top of a module or inside a function. A dotted name allows
+# that module only. A part may always import itself. A new part needs a row.
+_GROUND = {"clock", "contracts", "errors", "settings", "storage"}
+_PIPELINES = {"data_pipeline", "feature_pipeline", "training_pipeline", "inference_pipeline"}
+ALLOWED: dict[str, set[str]] = {
+    "__init__": set(),
+    "errors": set(),
+    "settings": {"errors"},
+    "clock": {"settings"},
+    "contracts": {"errors"},
+    "storage": {"contracts", "errors", "settings"},
+    "data_pipeline": _GROUND,
+    "feature_pipeline": _GROUND,
+    "training_pipeline": _GROUND | {"feature_pipeline"},
+    "inference_pipeline": _GROUND | {"feature_pipeline", "training_pipeline"},
+    "monitoring": _GROUND | {"training_pipeline.labels"},
+    "orchestration": _GROUND | _PIPELINES | {"monitoring"},
+    "definitions": {"orchestration", "settings", "errors"},
+    "cli": _GROUND | _PIPELINES | {"monitoring", "orchestration", "definitions"},
+    "airflow_pack": {"definitions", "errors", "settings"},
+    "serving": {"inference_pipeline", "errors", "settings"},
+}
+
+# Part → parts it reaches only inside the functions that need them: `mlops query` must not pay for Dagster.
+LAZY: dict[str, set[str]] = {"cli": {"definitions", "orchestration"}}
+
+# The only parts that import dagster or its libraries.
+DAGSTER_PARTS = {"orchestration", "definitions"}
+
+# The only part that reads environment variables.
+ENVIRONMENT_PARTS = {"settings"}
+
+# Parts that may ask what time it is. Everything else gets days, ticks and instants as arguments.
+CLOCK_PARTS = {"clock", "cli", "orchestration", "serving"}
+
+# `python -m` entry points inside pipelines: without an argument they mean the last complete day or tick.
+CLOCK_MODULES = {
+    "mlops_platform.feature_pipeline.__main__",
+    "mlops_platform.inference_pipeline.batch",
+    "mlops_platform.training_pipeline.train",
+}
+
+# Libraries imported inside functions only: 0.5 to 4.7 CPU seconds each, paid by every process that imports the module.
+# duckdb (0.1 s) and pyarrow may stand at the top.
+HEAVY = {
+    "bentoml",
+    "dagster_mlflow",
+    "dagster_pandera",
+    "evidently",
+    "ibis",
+    "matplotlib",
+    "mlflow",
+    "pandas",
+    "pandera",
+    "pyiceberg",
+    "scipy",
+    "skops",
+    "sklearn",
+    "xgboost",
+}
+
+# (module, library) → why it stands at the top all the same.
+HEAVY_EXCEPTIONS: dict[tuple[str, str], str] = {
+    ("mlops_platform.feature_pipeline.transformer", "sklearn"): "FeatureTransformer inherits from scikit-learn's bases",
+}
+
+# Module → libraries that importing it must not load, directly or through others.
+STAYS_LIGHT: dict[str, set[str]] = {
+    "mlops_platform.cli": HEAVY | {"dagster"},
+    "mlops_platform.settings": HEAVY | {"dagster"},
+    "mlops_platform.contracts": HEAVY | {"dagster"},
+    "mlops_platform.definitions": {"evidently", "mlflow", "xgboost", "sklearn", "matplotlib", "bentoml"},
+}
