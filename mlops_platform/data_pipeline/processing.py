@@ -45,14 +45,14 @@ _TRANSACTION_CELLS = """
     hour(moment)::INTEGER AS transaction_hour, money AS amount, category, payment_method,
     try_cast(try_cast(quantity AS DOUBLE) AS BIGINT) AS quantity, changed AS updated_at, _batch_id, _source"""
 _TRANSACTION_REASON = """CASE
-    WHEN coalesce(transaction_id, '') = '' THEN 'transaction_id is missing'
-    WHEN coalesce(customer_id, '') = '' THEN 'customer_id is missing'
-    WHEN moment IS NULL THEN 'transaction_ts is missing or not a time'
+    WHEN trim(coalesce(transaction_id, '')) = '' THEN 'transaction_id is missing'
+    WHEN trim(coalesce(customer_id, '')) = '' THEN 'customer_id is missing'
+    WHEN moment IS NULL OR NOT isfinite(moment) THEN 'transaction_ts is missing or not a time'
     WHEN money IS NULL THEN 'amount is missing or not a number' END"""
 _CUSTOMER_CELLS = """
-    customer_id, try_cast(signup_date AS TIMESTAMP)::DATE AS signup_date, country, state, city,
+    customer_id, try_cast(signup_date AS TIMESTAMPTZ)::DATE AS signup_date, country, state, city,
     changed AS updated_at, _batch_id, _source"""
-_CUSTOMER_REASON = "CASE WHEN coalesce(customer_id, '') = '' THEN 'customer_id is missing' END"
+_CUSTOMER_REASON = "CASE WHEN trim(coalesce(customer_id, '')) = '' THEN 'customer_id is missing' END"
 
 
 def silver_transactions(settings: Settings, bronze: TableSnapshot) -> Draft:
@@ -105,7 +105,7 @@ def _process(
                         ORDER BY try_cast(updated_at AS TIMESTAMPTZ) DESC NULLS LAST, _ingested_at DESC, {order})
                     AS version
                 FROM {view})""")
-        latest = f"version = 1 OR coalesce({key}, '') = ''"
+        latest = f"version = 1 OR trim(coalesce({key}, '')) = ''"
         rows = duck.sql(f"SELECT {cells} FROM versions WHERE ({latest}) AND reason IS NULL").to_arrow_table()
         rejected = _rejected(duck, contract, latest, raw)
         total = scalar(duck, "SELECT count(*) FROM versions")

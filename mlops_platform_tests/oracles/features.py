@@ -9,6 +9,7 @@ Belongs here: each feature written straight from its definition in the design, o
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -61,10 +62,13 @@ def features_at(transactions: Iterable[Purchase], feature_date: date) -> dict[st
     silence = {c: days_since_last(history, feature_date) for c, history in histories.items()}
     frequency = {c: len(in_window(history, feature_date, 365)) for c, history in histories.items()}
     money = {c: _total(in_window(history, feature_date, 365)) for c, history in histories.items()}
+    # Sorted once: counting by a scan for each customer takes minutes on 23,500 of them.
+    silences, frequencies, moneys = sorted(silence.values()), sorted(frequency.values()), sorted(money.values())
     for customer_id, history in histories.items():
-        recency_score = _score(sum(other > silence[customer_id] for other in silence.values()), len(histories))
-        frequency_score = _score(sum(other < frequency[customer_id] for other in frequency.values()), len(histories))
-        monetary_score = _score(sum(other < money[customer_id] for other in money.values()), len(histories))
+        longer_silence = len(silences) - bisect_right(silences, silence[customer_id])
+        recency_score = _score(longer_silence, len(histories))
+        frequency_score = _score(bisect_left(frequencies, frequency[customer_id]), len(histories))
+        monetary_score = _score(bisect_left(moneys, money[customer_id]), len(histories))
         rows[customer_id] |= {
             "recency_score": recency_score,
             "frequency_score": frequency_score,
