@@ -191,7 +191,7 @@ def test_set_up_refuses_a_lock_of_other_dependencies_and_touches_nothing(clone: 
 
 
 def find_python(path: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    command = ["/bin/sh", ROOT / "tools/find-python"]
+    command = ["/bin/sh", str(ROOT / "tools/find-python")]
     return subprocess.run(command, env={"PATH": str(path), **env}, check=False, capture_output=True, text=True)
 
 

@@ -1,0 +1,59 @@
+# Every target sets up what it needs, on a machine that has only make and Python 3.11 to 3.13. `make help` lists them.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+# The project's commands get ARGS as they stand: make demo ARGS="--crm sqlite:///crm.db"
+ARGS ?=
+
+.PHONY: help
+help: ## Show this list
+	@echo 'make TARGET [ARGS="…"] [PYTHON=/path/to/python3.12]'
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo 'Examples: make demo ARGS="--crm sqlite:///crm.db --as-of 2025-06-30"    make test ARGS="-k features -x"'
+
+.PHONY: setup
+setup: ## Make or refresh .venv from requirements.lock (the others do this themselves; up to date, it does nothing)
+	@python=$$(PYTHON='$(PYTHON)' tools/find-python) && "$$python" -m tools.setup_env
+
+.PHONY: demo
+demo: setup ## Run the whole line once: CRM to features, model, predictions and drift report
+	@$(BIN)/mlops demo $(ARGS)
+
+.PHONY: up
+up: setup ## Start Dagster (3001), MLflow (5000) and the churn service (8000) on this machine; Ctrl-C stops all
+	@$(BIN)/mlops up $(ARGS)
+
+.PHONY: train
+train: setup ## Train, evaluate and promote a churn model
+	@$(BIN)/mlops train $(ARGS)
+
+.PHONY: test
+test: setup ## Run the tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: check
+check: setup ## Run ruff, mypy and the architecture tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/mypy tools
+	$(BIN)/python -m pytest mlops_platform_tests/architecture
+
+.PHONY: bench
+bench: setup ## Measure what the demo spends where
+	@$(BIN)/python -m mlops_platform_tests.benchmarks.demo_cost $(ARGS)
+
+.PHONY: lock
+lock: ## Compile requirements.lock from pyproject.toml and show what changed (ARGS=--upgrade for newer versions)
+	@python=$$(PYTHON='$(PYTHON)' tools/find-python) && "$$python" -m tools.make_lock $(ARGS)
+
+.PHONY: clean
+clean: ## Remove .venv, caches and builds; the platform's home .mlops stays
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: clean-home
+clean-home: ## Remove .mlops: every table, model and run of the embedded home
+	rm -rf .mlops

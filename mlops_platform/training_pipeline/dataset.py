@@ -1,0 +1,132 @@
+"""The training set: features at past feature_dates with their labels, split so that the test is later in time.
+
+Test rows are the whole population at E. At every training date a fixed fifth of the customers is held back as
+validation rows (the threshold comes from them), the others are trained on. Does not belong here: fitting.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mlops_platform.contracts import FEATURE_NAMES, TRAINING_SET
+from mlops_platform.contracts.ml import TARGET
+from mlops_platform.errors import NotEnoughDataError
+from mlops_platform.storage.conditions import Condition
+from mlops_platform.storage.duck import quoted, session
+from mlops_platform.storage.publish import Draft
+from mlops_platform.storage.read import register
+from mlops_platform.training_pipeline.labels import LabelledDates, label_sql, labelled_dates, population_sql
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    import duckdb
+    import pyarrow as pa
+
+    from mlops_platform.settings import Settings
+    from mlops_platform.storage.read import TableSnapshot
+
+VALIDATION_PERCENT = 20
+_COLUMNS = ", ".join(map(quoted, ("split", "customer_id", "feature_date", *FEATURE_NAMES, TARGET)))
+
+
+def training_set(settings: Settings, features: TableSnapshot, transactions: TableSnapshot, *, as_of: date) -> Draft:
+    """The labelled rows of every feature_date a training as of `as_of` uses.
+
+    Args:
+        settings: Horizon, population, history.
+        features: Snapshot of feature_store.customer_features.
+        transactions: Snapshot of silver.transactions, for the labels.
+        as_of: Last complete local day.
+
+    Raises:
+        NotEnoughDataError: Too little history, feature_dates not computed yet, or only one class.
+    """
+    dates = labelled_dates(as_of, settings.first_partition_day, settings.horizon_days)
+    with session(settings) as duck:
+        days = tuple(dates.all)
+        register(duck, features, view="features", where=[Condition("feature_date", "in", days)])
+        view = register(
+            duck, transactions, columns=("customer_id", "transaction_date", "amount"),
+            where=[Condition("transaction_date", "<=", as_of), Condition("transaction_date", ">", min(days))],
+        )  # fmt: skip
+        duck.execute(f"CREATE TEMP TABLE purchases AS SELECT * FROM {view} WHERE amount > 0")
+        _require_features(duck, dates)
+        rows = duck.sql(_dataset_sql(settings, dates)).to_arrow_table()
+    _require_both_classes(rows, dates)
+    return Draft(
+        TRAINING_SET,
+        rows,
+        properties={
+            "as-of": as_of.isoformat(),
+            "evaluation-date": dates.evaluation.isoformat(),
+            "training-dates": ",".join(day.isoformat() for day in dates.training),
+            "feature-snapshot-id": str(features.snapshot_id),
+            "label-snapshot-id": str(transactions.snapshot_id),
+        },
+        figures={
+            "evaluation_date": dates.evaluation.isoformat(),
+            "training_dates": len(dates.training),
+            **{split: rows.filter(_equals(rows, "split", split)).num_rows for split in ("train", "validation", "test")},
+        },
+    )
+
+
+def _dataset_sql(settings: Settings, dates: LabelledDates) -> str:
+    # Whole feature_dates only; md5 and not hash(): the split must be the same for every version of DuckDB.
+    held_back = f"('0x' || substr(md5(customer_id), 1, 8))::BIGINT % 100 < {VALIDATION_PERCENT}"
+    return f"""
+        WITH rows AS (SELECT * FROM features WHERE {population_sql(settings.population_days)}),
+             labels AS ({label_sql("purchases", "rows", settings.horizon_days)})
+        SELECT {_COLUMNS} FROM (
+            SELECT *, CASE WHEN feature_date = DATE '{dates.evaluation}' THEN 'test'
+                           WHEN {held_back} THEN 'validation' ELSE 'train' END AS split
+            FROM rows JOIN labels USING (customer_id, feature_date))
+        ORDER BY feature_date, customer_id"""
+
+
+def _require_features(duck: duckdb.DuckDBPyConnection, dates: LabelledDates) -> None:
+    found = {row[0] for row in duck.execute("SELECT DISTINCT feature_date FROM features").fetchall()}
+    missing = [day for day in dates.all if day not in found]
+    # A training date before the first purchase has no rows and is no loss; E and the newest one are needed.
+    needed = {dates.evaluation, dates.training[0]}
+    if needed & set(missing):
+        raise NotEnoughDataError(
+            f"feature_store.customer_features has no rows for feature_date {', '.join(map(str, missing))}",
+            expected=f"the {len(dates.all)} feature_dates of a training as of this day",
+            hint="materialize these partitions of customer_features in the Dagster UI, or run `mlops demo`.",
+        )
+
+
+def _require_both_classes(rows: pa.Table, dates: LabelledDates) -> None:
+    for split in ("train", "validation", "test"):
+        part = rows.filter(_equals(rows, "split", split))
+        classes = set(part.column(TARGET).unique().to_pylist())
+        if classes != {0, 1}:
+            raise NotEnoughDataError(
+                f"the {part.num_rows} {split} rows hold only the class(es) {sorted(classes)} "
+                f"(evaluation on {dates.evaluation})",
+                expected="customers that churned and customers that stayed",
+                hint="use more customers or history, or another MLOPS_HORIZON_DAYS or MLOPS_POPULATION_DAYS.",
+            )
+
+
+def _equals(rows: pa.Table, column: str, value: str) -> pa.ChunkedArray:
+    import pyarrow.compute as pc
+
+    return pc.equal(rows.column(column), value)
+
+
+def split_rows(rows: pa.Table, split: str) -> pa.Table:
+    """The rows of one split."""
+    return rows.filter(_equals(rows, "split", split))
+
+
+def data_digest(settings: Settings, snapshot: TableSnapshot) -> str:
+    """Digest of the training rows themselves, whatever snapshot or order they stand in."""
+    with session(settings) as duck:
+        view = register(duck, snapshot)
+        rows = duck.execute(
+            f"SELECT md5(string_agg(h, '' ORDER BY h)) FROM (SELECT md5(to_json(({_COLUMNS}))::VARCHAR) h FROM {view})"
+        ).fetchall()
+    return str(rows[0][0])

@@ -1,0 +1,226 @@
+"""The gate: held-out evaluation of a trained model, and the decision Staging → Production.
+
+A model is promoted only if, on the same held-out rows, it beats recency-only (lower 95 % bound of the paired difference
+in ROC-AUC above 0), is not significantly worse than `churn_score` alone, and, where a champion exists, is not
+significantly worse than it and at most 0.005 below it. F1 alone is no gate: "everyone churns" scores .66 and more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from mlops_platform.contracts import FEATURE_NAMES, PROMOTIONS
+from mlops_platform.contracts.ml import TARGET
+from mlops_platform.contracts.schemas import arrow_schema
+from mlops_platform.storage.conditions import Condition
+from mlops_platform.storage.publish import Draft
+from mlops_platform.training_pipeline.dataset import data_digest, split_rows
+from mlops_platform.training_pipeline.evaluation import AucDifference, Metrics, auc_difference, evaluate
+from mlops_platform.training_pipeline.models import RANDOM_STATE
+from mlops_platform.training_pipeline.registry import PRODUCTION, STAGING, RegisteredModel
+from mlops_platform.training_pipeline.train import (
+    MODEL_TYPE_TAG,
+    THRESHOLD_TAG,
+    TRAINING_SNAPSHOT_TAG,
+    TrainedModel,
+)
+
+if TYPE_CHECKING:
+    from datetime import date, datetime
+
+    import pyarrow as pa
+
+    from mlops_platform.settings import Settings
+    from mlops_platform.storage.lake import Lake
+    from mlops_platform.storage.read import TableSnapshot
+    from mlops_platform.training_pipeline.registry import MLflowManager
+
+CHAMPION_TOLERANCE = 0.005
+MAX_INTERVAL_ROWS = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Held-out quality of a model beside its baselines and the champion.
+
+    Args:
+        run_id: MLflow run of the model.
+        evaluation_date: feature_date of the held-out rows.
+        rows: Held-out rows.
+        rows_digest: Digest of the training set they belong to.
+        metrics: The model's metrics.
+        recency: Difference to days_since_last_transaction alone.
+        churn_score: Difference to churn_score alone.
+        champion_version: Production version at the time.
+        champion: Difference to it.
+    """
+
+    run_id: str
+    evaluation_date: date
+    rows: int
+    rows_digest: str
+    metrics: Metrics
+    recency: AucDifference
+    churn_score: AucDifference
+    champion_version: str | None = None
+    champion: AucDifference | None = None
+
+    def figures(self) -> dict[str, float]:
+        """Metrics by their MLflow names."""
+        found = {f"test_{key}": value for key, value in self.metrics.as_dict().items()}
+        found |= {"test_rows": float(self.rows), "test_roc_auc_recency_only": self.recency.theirs}
+        found["test_roc_auc_churn_score"] = self.churn_score.theirs
+        if self.champion is not None:
+            found["test_roc_auc_champion"] = self.champion.theirs
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The gate's answer.
+
+    Args:
+        promoted: Whether the model is (now, or already) in Production.
+        reason: Why.
+        model: The registered version.
+        evaluation: What it rests on.
+    """
+
+    promoted: bool
+    reason: str
+    model: RegisteredModel
+    evaluation: Evaluation
+
+
+def evaluate_held_out(
+    settings: Settings, manager: MLflowManager, training: TableSnapshot, trained: TrainedModel
+) -> Evaluation:
+    """Scores the test rows with the model, its baselines and the champion; logs the figures to the model's run."""
+    rows = split_rows(training.to_arrow(order_by=("feature_date", "customer_id")), "test")
+    labels = rows.column(TARGET).to_numpy()
+    scores = _scores(manager, trained.run_id, rows)
+    sample = _sample(len(labels))
+
+    def against(theirs: Any) -> AucDifference:
+        return auc_difference(labels[sample], scores[sample], theirs[sample])
+
+    champion = manager.in_stage(settings.model_name, PRODUCTION)
+    rival = champion if champion is not None and champion.run_id != trained.run_id else None
+    found = Evaluation(
+        run_id=trained.run_id,
+        evaluation_date=rows.column("feature_date")[0].as_py(),
+        rows=rows.num_rows,
+        rows_digest=data_digest(settings, training),
+        metrics=evaluate(labels, scores, trained.threshold),
+        recency=against(rows.column("days_since_last_transaction").to_numpy()),
+        churn_score=against(rows.column("churn_score").to_numpy()),
+        champion_version=champion.version if champion is not None else None,
+        champion=against(_scores(manager, rival.run_id, rows)) if rival is not None else None,
+    )
+    manager.log_metrics(trained.run_id, found.figures())
+    return found
+
+
+def decide(
+    settings: Settings, manager: MLflowManager, lake: Lake, trained: TrainedModel, evaluation: Evaluation,
+    *, decided_at: datetime,
+) -> tuple[Decision, Draft]:  # fmt: skip
+    """Registers the model in Staging, and promotes it to Production if it passes the gate.
+
+    Returns:
+        The decision, and its row for ml.promotions (none when the same decision stands there already).
+    """
+    import pyarrow as pa
+
+    model = manager.register_model(
+        trained.model_uri,
+        settings.model_name,
+        tags={
+            MODEL_TYPE_TAG: trained.model_type,
+            THRESHOLD_TAG: repr(trained.threshold),
+            TRAINING_SNAPSHOT_TAG: str(trained.training_snapshot_id),
+        },
+        description="Chance that a customer makes no purchase in the horizon.",
+    )
+    refusal = gate(evaluation)
+    was_champion = model.stage == PRODUCTION
+    if refusal is None and model.stage != PRODUCTION:
+        model = manager.transition_model_stage(model.name, model.version, PRODUCTION, archive_existing_versions=True)
+    elif refusal is not None and model.stage not in {PRODUCTION, STAGING}:
+        model = manager.transition_model_stage(model.name, model.version, STAGING)
+    decision = Decision(model.stage == PRODUCTION, refusal or "passed every condition", model, evaluation)
+    row = _promotion_row(trained, decision, decided_at)
+    is_known = was_champion or lake.snapshot(PROMOTIONS).count([Condition("decision_id", "=", row["decision_id"])])
+    schema = arrow_schema(PROMOTIONS)
+    rows = schema.empty_table() if is_known else pa.Table.from_pylist([row], schema=schema)
+    return decision, Draft(PROMOTIONS, rows, figures={"decision": str(row["decision"]), "reason": decision.reason})
+
+
+def gate(evaluation: Evaluation) -> str | None:
+    """Why the model is refused; None if it passes."""
+    recency, score, champion = evaluation.recency, evaluation.churn_score, evaluation.champion
+    if recency.lower <= 0:
+        return (
+            f"does not beat recency-only: ROC-AUC {recency.ours:.4f} against {recency.theirs:.4f}, lower 95 % bound of "
+            f"the difference {recency.lower:+.4f}"
+        )
+    if score.upper < 0:
+        return f"is significantly worse than churn_score alone: ROC-AUC {score.ours:.4f} against {score.theirs:.4f}"
+    if champion is not None and (champion.upper < 0 or champion.difference < -CHAMPION_TOLERANCE):
+        return (
+            f"is worse than the champion, version {evaluation.champion_version}: ROC-AUC {champion.ours:.4f} against "
+            f"{champion.theirs:.4f}"
+        )
+    return None
+
+
+def _scores(manager: MLflowManager, run_id: str, rows: pa.Table) -> Any:
+    return manager.load_model(run_id).predict_proba(rows.select(FEATURE_NAMES))[:, 1]
+
+
+def _sample(n: int) -> Any:
+    """Rows the intervals are computed on: all, or a seeded sample of 20,000."""
+    import numpy as np
+
+    if n <= MAX_INTERVAL_ROWS:
+        return np.arange(n)
+    return np.sort(np.random.default_rng(RANDOM_STATE).choice(n, MAX_INTERVAL_ROWS, replace=False))
+
+
+def _promotion_row(trained: TrainedModel, decision: Decision, decided_at: datetime) -> dict[str, Any]:
+    found = decision.evaluation
+    rival = found.champion_version if found.champion is not None else None
+    what = f"{trained.identity}/{found.rows_digest}/{rival}"
+    return {
+        "decision_id": hashlib.sha256(what.encode()).hexdigest()[:32],
+        "decided_at": decided_at,
+        "model_name": decision.model.name,
+        "model_version": decision.model.version,
+        "decision": "promoted" if decision.promoted else "refused",
+        "reason": decision.reason,
+        "champion_version": rival,
+        "run_id": trained.run_id,
+        "evaluation_date": found.evaluation_date,
+        "rows": found.rows,
+        "roc_auc": found.metrics.roc_auc,
+        "roc_auc_recency_only": found.recency.theirs,
+        "roc_auc_churn_score": found.churn_score.theirs,
+        "roc_auc_champion": found.champion.theirs if found.champion is not None else None,
+    }
+
+
+def as_record(decision: Decision) -> dict[str, Any]:
+    """The decision as a flat record for logs and references."""
+    return {
+        "promoted": decision.promoted,
+        "reason": decision.reason,
+        "name": decision.model.name,
+        "version": decision.model.version,
+        "stage": decision.model.stage,
+        "run_id": decision.model.run_id,
+        **asdict(decision.evaluation.metrics),
+        "roc_auc_recency_only": decision.evaluation.recency.theirs,
+        "roc_auc_churn_score": decision.evaluation.churn_score.theirs,
+    }
