@@ -24,6 +24,7 @@ from mlops_platform.storage.read import TableSnapshot, register, scalar
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    import duckdb
     import pyarrow as pa
     from pyiceberg.table import Table
 
@@ -118,10 +119,16 @@ def publish_audited(settings: Settings, draft: Draft, *, properties: Mapping[str
     with table_lock(settings, contract.name):
         table = ensure_table(catalog, contract, settings.timezone)
         held = current(settings, contract, table)
-        if _is_same(held, rows, scope):
+        replaced = _replaced(held, rows, scope)
+        if replaced is None:
             return PublishResult(contract.name, held.snapshot_id, rows.num_rows, is_new=False)
         found = {PROPERTY_PREFIX + key: value for key, value in {**draft.properties, **(properties or {})}.items()}
-        _commit(table, contract, rows, scope, found | {PUBLISH_ID: uuid.uuid4().hex})
+        _commit(
+            table,
+            rows.cast(arrow_schema(contract)),
+            scope if replaced else None,
+            found | {PUBLISH_ID: uuid.uuid4().hex},
+        )
         snapshot = table.current_snapshot()
         return PublishResult(contract.name, snapshot.snapshot_id if snapshot else None, rows.num_rows, is_new=True)
 
@@ -185,53 +192,48 @@ def _range_check(rows: pa.Table, scope: Sequence[Condition]) -> CheckOutcome:
     return CheckOutcome(RANGE_CHECK, passed=not outside, message=message)
 
 
-def _is_same(held: TableSnapshot, rows: pa.Table, scope: Sequence[Condition]) -> bool:
-    """Whether the publish would change nothing: appended nothing, or replaced rows by equal ones."""
-    if held.contract.replace is Replace.NOTHING:
-        return rows.num_rows == 0 and held.snapshot_id is not None
+def _replaced(held: TableSnapshot, rows: pa.Table, scope: Sequence[Condition]) -> int | None:
+    """How many held rows the publish replaces; None if it would change nothing.
+
+    A publish changes nothing when it appends no row, or replaces rows by equal ones.
+    """
     if held.snapshot_id is None:
-        return False
+        return 0
+    if held.contract.replace is Replace.NOTHING:
+        return 0 if rows.num_rows else None
     with session(held.settings) as connection:
         before = register(connection, held, where=scope)
         connection.register("published", rows)
         columns = held.contract.content_columns
-        return _digest(connection, before, columns) == _digest(connection, "published", columns)
+        old = _digest(connection, before, columns)
+        return None if old == _digest(connection, "published", columns) else old[0]
 
 
-def _digest(connection: object, relation: str, columns: Sequence[str]) -> object:
+def _digest(
+    connection: duckdb.DuckDBPyConnection, relation: str, columns: Sequence[str]
+) -> tuple[int, int | None, int | None]:
     """Order-free digest of the rows: their number and two independent 64-bit hash sums."""
     cells = ", ".join(map(quoted, columns))
-    return connection.execute(  # type: ignore[attr-defined]
+    rows, first, second = connection.execute(
         f"SELECT count(*), sum(hash({cells})::HUGEINT), sum(hash('digest', {cells})::HUGEINT) FROM {relation}"
-    ).fetchall()
+    ).fetchall()[0]
+    return rows, first, second
 
 
-def _commit(
-    table: Table, contract: TableContract, rows: pa.Table, scope: Sequence[Condition], properties: dict[str, str]
-) -> None:
-    """One catalog commit. An answer that was lost is looked up before the failure is believed."""
+def _commit(table: Table, rows: pa.Table, scope: Sequence[Condition] | None, properties: dict[str, str]) -> None:
+    """One catalog commit; with a scope it replaces the rows there. A lost answer is looked up before it is believed."""
     from pyiceberg.exceptions import CommitStateUnknownException
 
     try:
         with table.transaction() as transaction:
-            if contract.replace is Replace.NOTHING or table.current_snapshot() is None:
-                transaction.append(_required(contract, rows), snapshot_properties=properties)
+            if scope is None:
+                transaction.append(rows, snapshot_properties=properties)
             else:
-                transaction.overwrite(
-                    _required(contract, rows), overwrite_filter=all_of(scope), snapshot_properties=properties
-                )
+                transaction.overwrite(rows, overwrite_filter=all_of(scope), snapshot_properties=properties)
     except (CommitStateUnknownException, OSError) as error:
         if not _has_committed(table, properties[PUBLISH_ID]):
-            raise StorageError(f"{contract.name} could not be committed: {error}", hint="run this again.") from error
+            raise StorageError(f"the commit to {table.name()} failed: {error}", hint="run this again.") from error
     table.refresh()
-
-
-def _required(contract: TableContract, rows: pa.Table) -> pa.Table:
-    """The rows with non-null fields marked so: PyIceberg refuses nullable fields in required columns.
-
-    A column that was added to an existing table stays optional there, which a required field satisfies too.
-    """
-    return rows.cast(arrow_schema(contract))
 
 
 def _has_committed(table: Table, publish_id: str) -> bool:

@@ -1,0 +1,263 @@
+"""The drift report: one HTML page that states our decision and shows the distributions behind it.
+
+Belongs here: drawing and writing the page. Does not belong here: the decision (`drift.py`); this module repeats it and
+computes none of its own.
+
+Evidently draws the distributions, and only those: `MeanValue` and `UniqueValueCount` show histograms and say nothing
+about drift, so the page can't contradict the decision (its own drift metrics use other tests and limits). Evidently
+writes strings into a script element as they are, so every name and category is made inert before Evidently sees it;
+the page's Content-Security-Policy then allows exactly the scripts Evidently brought, and no network.
+"""
+
+from __future__ import annotations
+
+import html
+import os
+import re
+import secrets
+import warnings
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from mlops_platform.errors import InputError
+from mlops_platform.monitoring.drift import ColumnDrift, DriftResult, Kind
+from mlops_platform.monitoring.two_samples import read_categories, read_numbers
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pandas as pd
+
+# More bars than these can't be told apart; the rest become one bar that says how many values it stands for.
+_MAX_CATEGORIES = 20
+_MAX_LABEL_CHARACTERS = 60
+# Beyond this the third power in Evidently's choice of bin width overflows.
+_LARGEST_DRAWN = 1e100
+
+_VERDICTS = {"ok": "No drift", "drift": "Drift detected", "insufficient_data": "Insufficient data"}
+_STYLE = """
+#decision { font: 15px/1.5 system-ui, sans-serif; color: #1c1c1c; background: #fff; padding: 24px 32px; }
+#decision h1 { font-size: 24px; margin: 0 0 8px; }
+#decision h1 span { padding: 2px 12px; border-radius: 4px; color: #fff; }
+#decision .ok { background: #1b7f3b; } #decision .drift { background: #b3261e; }
+#decision .insufficient_data { background: #8a5a00; }
+#decision table { border-collapse: collapse; margin: 12px 0; }
+#decision th, #decision td { border-bottom: 1px solid #ddd; padding: 4px 14px 4px 0; text-align: left; }
+#decision td.number, #decision th.number { text-align: right; font-variant-numeric: tabular-nums; }
+#decision td { overflow-wrap: anywhere; }
+#decision tr.drifted td { background: #fdecea; font-weight: 600; }
+"""
+
+
+def write_drift_report(
+    reference: pa.Table,
+    current: pa.Table,
+    result: DriftResult,
+    *,
+    columns: Mapping[str, Kind],
+    path: Path,
+    sample_rows: int = 20_000,
+    seed: int = 0,
+) -> Path:
+    """Write the page for a decision, replacing an older one in one step.
+
+    The decision stands at the top; below it the distributions of every compared column, drifted ones and large effects
+    first. They come from a random sample of the same number of rows on each side, so that bars compare. Where no column
+    was compared the page ends after the decision.
+
+    Args:
+        reference: The rows `result` was decided on.
+        current: The same.
+        result: What `detect_drift` returned for them.
+        columns: The columns it was asked for.
+        path: Where to write; missing folders are created.
+        sample_rows: Most rows to draw from each side, at least 1.
+        seed: Seed of the sample; the same rows, seed and sample_rows give the same sample.
+
+    Returns:
+        `path`.
+
+    Raises:
+        InputError: `result` belongs to other tables or columns, or sample_rows is below 1.
+    """
+    if {column.column: column.kind for column in result.columns} != dict(columns):
+        raise InputError("The drift result was decided on other columns", expected="the columns of the result")
+    if (reference.num_rows, current.num_rows) != (result.reference_rows, result.current_rows):
+        raise InputError("The drift result was decided on other rows", expected="the tables of the result")
+    if sample_rows < 1:
+        raise InputError(f"sample_rows is {sample_rows}", expected="1 or more")
+    ranked = sorted(result.columns, key=lambda column: (not column.drifted, -(column.effect or 0.0)))
+    compared = [column for column in ranked if column.p_value is not None]
+    if compared:
+        size = min(sample_rows, reference.num_rows, current.num_rows)
+        names = [column.column for column in compared]
+        samples = _sample(reference.select(names), size, (seed, 0)), _sample(current.select(names), size, (seed, 1))
+        note = f"Distributions: a random sample of {size:,} rows from each side, seed {seed}."
+        page = _add_decision(_draw(*samples, compared), _decision(result, ranked, note))
+    else:
+        page = _own_page(_decision(result, ranked, "No column was compared, so no distribution is drawn."))
+    _replace_file(path, page)
+    return path
+
+
+def inert(text: str) -> str:
+    """Text that no HTML, SVG or script context can take for markup.
+
+    Quotes, ampersands and angle brackets become character references; whatever does not print (control characters,
+    changes of writing direction, lone surrogates) becomes its Python escape; long text is cut.
+    """
+    cut = text if len(text) <= _MAX_LABEL_CHARACTERS else text[: _MAX_LABEL_CHARACTERS - 1] + "…"
+    printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
+    return html.escape(printable)
+
+
+def _labels(names: Iterable[str]) -> dict[str, str]:
+    """Inert and still distinct: names that become equal by cutting are numbered."""
+    labels: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in names:
+        label = candidate = inert(name)
+        number = 1
+        while candidate in taken:
+            number += 1
+            candidate = f"{label} ({number})"
+        taken.add(candidate)
+        labels[name] = candidate
+    return labels
+
+
+def _sample(table: pa.Table, size: int, seed: tuple[int, int]) -> pa.Table:
+    import numpy as np
+
+    if size == table.num_rows:
+        return table
+    chosen = np.random.default_rng(seed).choice(table.num_rows, size, replace=False, shuffle=False)
+    return table.take(pa.array(np.sort(chosen)))
+
+
+def _draw(reference: pa.Table, current: pa.Table, columns: list[ColumnDrift]) -> str:
+    """Evidently's page: one histogram a column, in the order given."""
+    import numpy as np
+    import pandas as pd
+
+    with warnings.catch_warnings():
+        # Evidently 0.7 imports names that NumPy and Litestar have deprecated; nothing of ours runs in here.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from evidently import DataDefinition, Dataset, Report
+        from evidently.metrics import MeanValue, UniqueValueCount
+
+    labels = _labels(column.column for column in columns)
+    frames: tuple[dict[str, npt.NDArray[np.generic]], ...] = ({}, {})
+    for column in columns:
+        read = _drawn_numbers if column.kind == "numeric" else _drawn_categories
+        for frame, values in zip(frames, read(reference[column.column], current[column.column]), strict=True):
+            frame[labels[column.column]] = values
+    definition = DataDefinition(
+        numerical_columns=[labels[column.column] for column in columns if column.kind == "numeric"],
+        categorical_columns=[labels[column.column] for column in columns if column.kind == "categorical"],
+    )
+    metrics = [
+        (MeanValue if column.kind == "numeric" else UniqueValueCount)(column=labels[column.column])
+        for column in columns
+    ]
+    data: list[pd.DataFrame] = [pd.DataFrame(frame, copy=False) for frame in frames]
+    run = Report(metrics, include_tests=False).run(
+        reference_data=Dataset.from_pandas(data[0], data_definition=definition),
+        current_data=Dataset.from_pandas(data[1], data_definition=definition),
+    )
+    return str(run.get_html_str(as_iframe=False))
+
+
+def _drawn_numbers(*sides: pa.ChunkedArray) -> list[npt.NDArray[np.generic]]:
+    import numpy as np
+
+    return [np.clip(read_numbers(side).to_numpy(), -_LARGEST_DRAWN, _LARGEST_DRAWN) for side in sides]
+
+
+def _drawn_categories(*sides: pa.ChunkedArray) -> list[npt.NDArray[np.generic]]:
+    """The most frequent values of both sides under inert labels; nulls and the rest under labels of ours."""
+    import numpy as np
+
+    texts = [read_categories(side).cast(pa.string()).to_pylist() for side in sides]
+    counts = Counter(text for side in texts for text in side if text is not None)
+    # Ties by code point, so that the same sample always draws the same page.
+    frequent = sorted(counts, key=lambda text: (-counts[text], text))[:_MAX_CATEGORIES]
+    rest = f"({len(counts) - len(frequent)} other values)"
+    labels = _labels(frequent)
+    drawn = [[("(null)" if text is None else labels.get(text, rest)) for text in side] for side in texts]
+    return [np.array(side, dtype=object) for side in drawn]
+
+
+def _decision(result: DriftResult, ranked: list[ColumnDrift], note: str) -> str:
+    drifted = sum(column.drifted for column in result.columns)
+    problems = "".join(f"<li>{_inert_sentence(problem)}</li>" for problem in result.problems)
+    rows = "".join(_row(column) for column in ranked)
+    heads = "".join(f"<th>{head}</th>" for head in ("Column", "Kind", "Method"))
+    heads += "".join(f'<th class="number">{head}</th>' for head in ("Statistic", "p-value", "Effect"))
+    return f"""<section id="decision"><style>{_STYLE}</style>
+<h1>Data drift: <span class="{result.status}">{_VERDICTS[result.status]}</span></h1>
+<p>{drifted} of {len(result.columns)} columns drifted. Compared {result.current_rows:,} current rows with
+{result.reference_rows:,} reference rows, all of them. A column drifts when it is significant at the family-wise level
+{result.drift_threshold:g} (Holm's correction over the compared columns) and its effect is at least
+{result.effect_limit:g}.</p>
+{f"<p>Problems:</p><ul>{problems}</ul>" if problems else ""}
+<table><thead><tr>{heads}<th>Drifted</th></tr></thead><tbody>{rows}</tbody></table>
+<p>{note}</p></section>
+"""
+
+
+def _row(column: ColumnDrift) -> str:
+    figures = ((column.statistic, ".4g"), (column.p_value, ".2g"), (column.effect, ".3f"))
+    cells = "".join(
+        f'<td class="number">{"–" if value is None else format(value, spec)}</td>' for value, spec in figures
+    )
+    verdict = "not compared" if column.p_value is None else "yes" if column.drifted else "no"
+    names = f"<td>{inert(column.column)}</td><td>{column.kind}</td><td>{column.method}</td>"
+    return f"<tr{' class="drifted"' if column.drifted else ''}>{names}{cells}<td>{verdict}</td></tr>"
+
+
+def _add_decision(page: str, decision: str) -> str:
+    """Put the decision before Evidently's page, and allow its scripts, by hash, and nothing else."""
+    hashes = " ".join(
+        f"'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'"
+        for script in re.findall(r"<script>(.*?)</script>", page, flags=re.DOTALL)
+    )
+    policy = f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; font-src data:; img-src data: blob:"
+    return _insert_after(_insert_after(page.lstrip(), "<head>", _head(policy)), "<body>", decision)
+
+
+def _own_page(decision: str) -> str:
+    head = _head("default-src 'none'; style-src 'unsafe-inline'")
+    return f'<!DOCTYPE html>\n<html lang="en">\n<head>{head}</head>\n<body>{decision}</body>\n</html>\n'
+
+
+def _head(policy: str) -> str:
+    return (
+        f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{policy}">'
+        "<title>Data drift report</title>"
+    )
+
+
+def _insert_after(page: str, marker: str, addition: str) -> str:
+    before, found, after = page.partition(marker)
+    if not found:
+        raise RuntimeError(f"Evidently's page has no {marker}: this version of it writes another template")
+    return f"{before}{marker}{addition}{after}"
+
+
+def _replace_file(path: Path, text: str) -> None:
+    """A reader sees the old page or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        # Bytes: a translated line end would change the scripts' hashes.
+        partial.write_bytes(text.encode("utf-8"))
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
