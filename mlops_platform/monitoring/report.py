@@ -12,7 +12,6 @@ the page's Content-Security-Policy then allows exactly the scripts Evidently bro
 from __future__ import annotations
 
 import html
-import os
 import re
 import secrets
 import warnings
@@ -21,7 +20,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -30,15 +29,18 @@ from mlops_platform.monitoring.drift import ColumnDrift, DriftResult, Kind
 from mlops_platform.monitoring.two_samples import read_categories, read_numbers
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
-    import pandas as pd
 
 # More bars than these can't be told apart; the rest become one bar that says how many values it stands for.
 _MAX_CATEGORIES = 20
 _MAX_LABEL_CHARACTERS = 60
+_MAX_PROBLEM_CHARACTERS = 1000
 # Beyond this the third power in Evidently's choice of bin width overflows.
 _LARGEST_DRAWN = 1e100
+# Smallest range, as a share of the largest value, that a double can be cut into bins.
+_NARROWEST_DRAWN = 1e-10
+_NULL = "(null)"
+_EMPTY = "(empty text)"
 
 _VERDICTS = {"ok": "No drift", "drift": "Drift detected", "insufficient_data": "Insufficient data"}
 _STYLE = """
@@ -98,7 +100,7 @@ def write_drift_report(
         size = min(sample_rows, reference.num_rows, current.num_rows)
         names = [column.column for column in compared]
         samples = _sample(reference.select(names), size, (seed, 0)), _sample(current.select(names), size, (seed, 1))
-        note = f"Distributions: a random sample of {size:,} rows from each side, seed {seed}."
+        note = f"Distributions and the means above them: a random sample of {size:,} rows from each side, seed {seed}."
         page = _add_decision(_draw(*samples, compared), _decision(result, ranked, note))
     else:
         page = _own_page(_decision(result, ranked, "No column was compared, so no distribution is drawn."))
@@ -106,23 +108,24 @@ def write_drift_report(
     return path
 
 
-def inert(text: str) -> str:
+def inert(text: str, most_characters: int = _MAX_LABEL_CHARACTERS) -> str:
     """Text that no HTML, SVG or script context can take for markup.
 
     Quotes, ampersands and angle brackets become character references; whatever does not print (control characters,
     changes of writing direction, lone surrogates) becomes its Python escape; long text is cut.
     """
-    cut = text if len(text) <= _MAX_LABEL_CHARACTERS else text[: _MAX_LABEL_CHARACTERS - 1] + "…"
+    cut = text if len(text) <= most_characters else text[: most_characters - 1] + "…"
     printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
-    return html.escape(printable)
+    # The charts decode &#34; and would show &quot; as it is.
+    return html.escape(printable).replace("&quot;", "&#34;")
 
 
-def _labels(names: Iterable[str]) -> dict[str, str]:
-    """Inert and still distinct: names that become equal by cutting are numbered."""
+def _labels(names: Iterable[str], reserved: Iterable[str] = ()) -> dict[str, str]:
+    """Inert and still distinct: names that become equal by cutting, or equal one of ours, are numbered."""
     labels: dict[str, str] = {}
-    taken: set[str] = set()
+    taken = set(reserved)
     for name in names:
-        label = candidate = inert(name)
+        label = candidate = inert(name) or _EMPTY
         number = 1
         while candidate in taken:
             number += 1
@@ -143,7 +146,6 @@ def _sample(table: pa.Table, size: int, seed: tuple[int, int]) -> pa.Table:
 
 def _draw(reference: pa.Table, current: pa.Table, columns: list[ColumnDrift]) -> str:
     """Evidently's page: one histogram a column, in the order given."""
-    import numpy as np
     import pandas as pd
 
     with warnings.catch_warnings():
@@ -153,34 +155,40 @@ def _draw(reference: pa.Table, current: pa.Table, columns: list[ColumnDrift]) ->
         from evidently.metrics import MeanValue, UniqueValueCount
 
     labels = _labels(column.column for column in columns)
-    frames: tuple[dict[str, npt.NDArray[np.generic]], ...] = ({}, {})
+    frames: tuple[dict[str, npt.NDArray[Any]], ...] = ({}, {})
+    metrics: list[MeanValue | UniqueValueCount] = []
     for column in columns:
-        read = _drawn_numbers if column.kind == "numeric" else _drawn_categories
-        for frame, values in zip(frames, read(reference[column.column], current[column.column]), strict=True):
-            frame[labels[column.column]] = values
+        label, sides = labels[column.column], (reference[column.column], current[column.column])
+        numbers = _drawn_numbers(*sides) if column.kind == "numeric" else None
+        metrics.append(UniqueValueCount(column=label) if numbers is None else MeanValue(column=label))
+        for frame, values in zip(frames, numbers or _drawn_categories(*sides), strict=True):
+            frame[label] = values
     definition = DataDefinition(
-        numerical_columns=[labels[column.column] for column in columns if column.kind == "numeric"],
-        categorical_columns=[labels[column.column] for column in columns if column.kind == "categorical"],
+        numerical_columns=[metric.column for metric in metrics if isinstance(metric, MeanValue)],
+        categorical_columns=[metric.column for metric in metrics if isinstance(metric, UniqueValueCount)],
     )
-    metrics = [
-        (MeanValue if column.kind == "numeric" else UniqueValueCount)(column=labels[column.column])
-        for column in columns
-    ]
-    data: list[pd.DataFrame] = [pd.DataFrame(frame, copy=False) for frame in frames]
-    run = Report(metrics, include_tests=False).run(
-        reference_data=Dataset.from_pandas(data[0], data_definition=definition),
-        current_data=Dataset.from_pandas(data[1], data_definition=definition),
-    )
+    data = [Dataset.from_pandas(pd.DataFrame(frame, copy=False), data_definition=definition) for frame in frames]
+    run = Report(metrics, include_tests=False).run(reference_data=data[0], current_data=data[1])
     return str(run.get_html_str(as_iframe=False))
 
 
-def _drawn_numbers(*sides: pa.ChunkedArray) -> list[npt.NDArray[np.generic]]:
+def _drawn_numbers(*sides: pa.ChunkedArray) -> list[npt.NDArray[Any]] | None:
+    """Values as Evidently can bin them, NaN where null; None where they can't be binned, but only listed."""
     import numpy as np
 
-    return [np.clip(read_numbers(side).to_numpy(), -_LARGEST_DRAWN, _LARGEST_DRAWN) for side in sides]
+    drawn = [np.clip(read_numbers(side).to_numpy(), -_LARGEST_DRAWN, _LARGEST_DRAWN) for side in sides]
+    present = [side[~np.isnan(side)] for side in drawn]
+    if not all(side.size for side in present):
+        # A small sample of a sparse column: Evidently divides by the number of values.
+        return None
+    values = np.concatenate(present)
+    # Evidently raises where neighbouring doubles are wider apart than the bins (20 ids near 1e16).
+    narrowest = max(float(np.abs(values).max()) * _NARROWEST_DRAWN, np.finfo(np.float64).tiny / _NARROWEST_DRAWN)
+    spread = float(np.ptp(values))
+    return drawn if spread == 0 or spread > narrowest else None
 
 
-def _drawn_categories(*sides: pa.ChunkedArray) -> list[npt.NDArray[np.generic]]:
+def _drawn_categories(*sides: pa.ChunkedArray) -> list[npt.NDArray[Any]]:
     """The most frequent values of both sides under inert labels; nulls and the rest under labels of ours."""
     import numpy as np
 
@@ -189,14 +197,14 @@ def _drawn_categories(*sides: pa.ChunkedArray) -> list[npt.NDArray[np.generic]]:
     # Ties by code point, so that the same sample always draws the same page.
     frequent = sorted(counts, key=lambda text: (-counts[text], text))[:_MAX_CATEGORIES]
     rest = f"({len(counts) - len(frequent)} other values)"
-    labels = _labels(frequent)
-    drawn = [[("(null)" if text is None else labels.get(text, rest)) for text in side] for side in texts]
+    labels = _labels(frequent, reserved=(_NULL, rest))
+    drawn = [[(_NULL if text is None else labels.get(text, rest)) for text in side] for side in texts]
     return [np.array(side, dtype=object) for side in drawn]
 
 
 def _decision(result: DriftResult, ranked: list[ColumnDrift], note: str) -> str:
     drifted = sum(column.drifted for column in result.columns)
-    problems = "".join(f"<li>{_inert_sentence(problem)}</li>" for problem in result.problems)
+    problems = "".join(f"<li>{inert(problem, _MAX_PROBLEM_CHARACTERS)}</li>" for problem in result.problems)
     rows = "".join(_row(column) for column in ranked)
     heads = "".join(f"<th>{head}</th>" for head in ("Column", "Kind", "Method"))
     heads += "".join(f'<th class="number">{head}</th>' for head in ("Statistic", "p-value", "Effect"))
@@ -219,7 +227,8 @@ def _row(column: ColumnDrift) -> str:
     )
     verdict = "not compared" if column.p_value is None else "yes" if column.drifted else "no"
     names = f"<td>{inert(column.column)}</td><td>{column.kind}</td><td>{column.method}</td>"
-    return f"<tr{' class="drifted"' if column.drifted else ''}>{names}{cells}<td>{verdict}</td></tr>"
+    mark = ' class="drifted"' if column.drifted else ""
+    return f"<tr{mark}>{names}{cells}<td>{verdict}</td></tr>"
 
 
 def _add_decision(page: str, decision: str) -> str:
@@ -258,6 +267,6 @@ def _replace_file(path: Path, text: str) -> None:
     try:
         # Bytes: a translated line end would change the scripts' hashes.
         partial.write_bytes(text.encode("utf-8"))
-        os.replace(partial, path)
+        partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

@@ -5,14 +5,12 @@ Belongs here: the few calls domain code makes (`snapshot`, `publish`). Does not 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from mlops_platform.errors import StorageError
 from mlops_platform.storage.catalog import load_table, open_catalog
 from mlops_platform.storage.publish import PROPERTY_PREFIX, Draft, PublishResult, current, publish
-from mlops_platform.storage.read import TableSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
     from mlops_platform.contracts import TableContract
     from mlops_platform.settings import Settings
     from mlops_platform.storage.conditions import Condition
+    from mlops_platform.storage.read import TableSnapshot
 
 
 @dataclass(frozen=True)
@@ -48,12 +47,8 @@ class Lake:
             StorageError: No such snapshot, or the table belongs to another time zone.
         """
         table = load_table(self.catalog, contract, self.settings.timezone)
-        found = current(self.settings, contract, table)
-        if snapshot_id is not None and snapshot_id != found.snapshot_id:
-            if table is None or table.snapshot_by_id(snapshot_id) is None:
-                raise StorageError(f"{contract.name} has no snapshot {snapshot_id}", hint="it may have been expired.")
-            found = TableSnapshot(contract, snapshot_id, self.settings, table)
-        return TableSnapshot(contract, found.snapshot_id, self.settings, table, tuple(where))
+        found = replace(current(self.settings, contract, table), where=tuple(where))
+        return found if snapshot_id is None else found.at(snapshot_id)
 
     def publish(self, draft: Draft, *, properties: Mapping[str, str] | None = None) -> PublishResult:
         """Audits and commits a draft; see `storage.publish.publish`."""

@@ -7,9 +7,10 @@ bounded. Does not belong here: SQL typed by users (`query.py`).
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from mlops_platform.errors import StorageError
 from mlops_platform.storage.conditions import Condition, all_of, all_of_sql
 from mlops_platform.storage.duck import quoted, session
 
@@ -68,6 +69,16 @@ class TableSnapshot:
             found = connection.sql(f"SELECT * FROM {view}{order}").to_arrow_table()
         schema = arrow_schema(self.contract)
         return found.cast(pa.schema([schema.field(name).with_nullable(True) for name in found.column_names]))
+
+    def at(self, snapshot_id: int) -> TableSnapshot:
+        """Another state of the same table.
+
+        Raises:
+            StorageError: The table has no such snapshot.
+        """
+        if self.table is None or self.table.snapshot_by_id(snapshot_id) is None:
+            raise StorageError(f"{self.contract.name} has no snapshot {snapshot_id}", hint="it may have been expired.")
+        return replace(self, snapshot_id=snapshot_id)
 
     def count(self, where: Sequence[Condition] = ()) -> int:
         """Number of rows."""

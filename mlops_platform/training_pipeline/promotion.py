@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, dataclass
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 from mlops_platform.contracts import FEATURE_NAMES, PROMOTIONS
@@ -28,8 +29,6 @@ from mlops_platform.training_pipeline.train import (
 )
 
 if TYPE_CHECKING:
-    from datetime import date, datetime
-
     import pyarrow as pa
 
     from mlops_platform.settings import Settings

@@ -1,0 +1,217 @@
+"""`mlops …`: thin commands, each calls one function below and prints what it returns.
+
+Heavy imports stay inside the commands. A mistake the user can mend ends in one message and exit code 2.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mlops_platform.errors import InputError, PlatformError
+
+if TYPE_CHECKING:
+    from mlops_platform.settings import Settings
+
+EXIT_USER_ERROR = 2
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+crm_app = typer.Typer(no_args_is_help=True, help="Make or fill a CRM database.")
+app.add_typer(crm_app, name="crm")
+
+Home = Annotated[Path | None, typer.Option("--home", help="Folder of everything written. [MLOPS_HOME, else .mlops]")]
+Into = Annotated[str, typer.Option("--into", help="sqlite:///file.db or postgresql://user@host/database")]
+
+
+def main() -> None:
+    """Runs a command; a PlatformError becomes one message on stderr and exit code 2."""
+    try:
+        app()
+    except PlatformError as error:
+        from mlops_platform.console import err
+
+        err.print(f"mlops: {error}", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(EXIT_USER_ERROR)
+
+
+def _settings(home: Path | None = None, **arguments: Any) -> Settings:
+    from mlops_platform.settings import apply_exports, load_settings
+
+    settings = load_settings(home=home, **arguments)
+    apply_exports(settings)
+    return settings
+
+
+def _day(text: str | None, option: str) -> date | None:
+    if text is None:
+        return None
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise InputError(f"{option} {text!r} is no day", expected="a day such as 2024-01-31") from error
+
+
+@crm_app.command("seed")
+def crm_seed(
+    into: Into,
+    customers: Annotated[int, typer.Option(help="Number of customers.")] = 5_000,
+    days: Annotated[int, typer.Option(help="Days of history.")] = 730,
+    seed: Annotated[int, typer.Option(help="Seed of the generator.")] = 7,
+    until: Annotated[str, typer.Option(help="Last day of the history.")] = "2026-06-30",
+) -> None:
+    """Make a synthetic CRM: customers who buy until they leave, with a little dirt."""
+    from mlops_platform.console import err, progress
+    from mlops_platform.data_pipeline import crm_load
+
+    last = _day(until, "--until")
+    with progress() as say:
+        say(f"making {customers:,} customers over {days} days")
+        load = crm_load.seed(into, customers=customers, days=days, seed=seed, until=last or date.max)
+    _print_load(err, load, into)
+
+
+@crm_app.command("import")
+def crm_import(
+    folder: Annotated[Path, typer.Argument(help="Folder with customers.* and transactions.* (Parquet or CSV).")],
+    into: Into,
+) -> None:
+    """Load Parquet or CSV files into a CRM database; every row is kept."""
+    from mlops_platform.console import err, progress
+    from mlops_platform.data_pipeline import crm_load
+
+    with progress() as say:
+        say(f"loading {folder}")
+        load = crm_load.import_files(folder, into)
+    _print_load(err, load, into)
+
+
+def _print_load(err: Any, load: Any, into: str) -> None:
+    from mlops_platform.settings import mask_secrets
+
+    verb = "loaded" if load.is_new else "already there, nothing loaded:"
+    err.print(
+        f"{verb} {load.customers:,} customers and {load.transactions:,} transactions in {mask_secrets(into)}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    err.print(f"Next: mlops demo --crm {shlex.quote(mask_secrets(into))}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def demo(
+    crm: Annotated[str | None, typer.Option("--crm", help="CRM database URL; none: a synthetic one.")] = None,
+    as_of: Annotated[str | None, typer.Option("--as-of", help="Last complete day; none: the CRM's last.")] = None,
+    home: Home = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print demo.json instead of tables.")] = False,
+) -> None:
+    """Run the whole line once: CRM, tables, features, model, predictions, drift report."""
+    from mlops_platform.console import out, print_demo, progress
+
+    day = _day(as_of, "--as-of")
+    with progress(is_quiet=as_json) as say:
+        say("loading the platform")
+        settings = _settings(home)
+        from mlops_platform.definitions import build_definitions
+        from mlops_platform.orchestration.demo import run_demo
+
+        result = run_demo(settings, build_definitions, crm_url=crm, as_of=day, progress=say)
+    text = json.dumps(result.as_dict(), indent=1)
+    (settings.home / "demo.json").write_text(text + "\n", encoding="utf-8")
+    if as_json:
+        out.print_json(text)
+        return
+    option = f" --home {shlex.quote(str(home))}" if home is not None else ""
+    steps = {
+        "look at everything": f"mlops up{option}",
+        "ask the tables": f'mlops query{option} "SELECT * FROM ml.predictions LIMIT 5"',
+        "this result as JSON": str(settings.home / "demo.json"),
+    }
+    if result.report_path:
+        steps["drift report"] = result.report_path
+    print_demo(result, steps)
+
+
+@app.command()
+def query(
+    sql: Annotated[str, typer.Argument(help="One SELECT in Athena's SQL.")],
+    output: Annotated[Path | None, typer.Option("--output", help="Write to FILE.parquet or FILE.csv.")] = None,
+    home: Home = None,
+) -> None:
+    """Ask the tables with SQL, such as SELECT * FROM silver.customers LIMIT 5."""
+    from mlops_platform.console import err, print_rows
+    from mlops_platform.storage.lake import Lake
+    from mlops_platform.storage.query import query as run_query
+    from mlops_platform.storage.query import write
+
+    with run_query(Lake(_settings(home)), sql) as reader:
+        if output is None:
+            print_rows(reader)
+        else:
+            err.print(f"{write(reader, output):,} rows in {output}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def env(home: Home = None) -> None:
+    """Print exports that point other tools at this home: eval "$(mlops env)"."""
+    from mlops_platform.settings import exports, load_settings
+
+    for name, value in exports(load_settings(home=home)).items():
+        typer.echo(f"export {name}={shlex.quote(value)}")
+
+
+@app.command()
+def settings(home: Home = None) -> None:
+    """Print every setting, its value and where it came from; secrets are masked."""
+    from mlops_platform.console import print_settings
+    from mlops_platform.settings import load_settings, setting_sources
+
+    print_settings(setting_sources(load_settings(home=home), home=home))
+
+
+@app.command()
+def doctor(home: Home = None) -> None:
+    """Check paths, CRM, tables, MLflow, Dagster and ports, with the command that mends each."""
+    from mlops_platform.console import print_findings
+    from mlops_platform.orchestration.doctor import examine
+
+    findings = examine(_settings(home))
+    print_findings(findings)
+    if not all(finding.is_ok for finding in findings):
+        raise typer.Exit(EXIT_USER_ERROR)
+
+
+@app.command()
+def train(home: Home = None) -> None:
+    """Run the training job for the last complete day: features, model, gate."""
+    from mlops_platform.console import out, progress
+
+    with progress() as say:
+        say("loading the platform")
+        found = _settings(home)
+        from mlops_platform.definitions import build_definitions
+        from mlops_platform.orchestration.demo import run_training
+
+        decision = run_training(found, build_definitions, progress=say)
+    auc = decision.evaluation.metrics.roc_auc
+    model = decision.model
+    out.print(f"{model.name} version {model.version}: {model.stage}, held-out ROC-AUC {auc:.4f}", highlight=False)
+    out.print(f"Gate: {decision.reason}.", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def up(home: Home = None) -> None:
+    """Start Dagster's UI and daemon, MLflow's UI and the prediction service; Ctrl-C stops all."""
+    from mlops_platform.console import out
+    from mlops_platform.orchestration.processes import run_up
+
+    run_up(_settings(home), lambda line: out.print(line, markup=False, highlight=False, soft_wrap=True))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""The code location: `build_definitions(settings)`; nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from mlops_platform.orchestration.assets.features import feature_assets
+from mlops_platform.orchestration.assets.inference import inference_assets
+from mlops_platform.orchestration.assets.lake import lake_assets
+from mlops_platform.orchestration.assets.training import training_assets
+from mlops_platform.orchestration.io_managers import IcebergIOManager, ReferenceIOManager
+from mlops_platform.orchestration.jobs import asset_jobs, schedules, sensors
+from mlops_platform.orchestration.partitions import Partitions
+from mlops_platform.settings import Settings, apply_exports, load_settings
+from mlops_platform.storage.lake import Lake
+from mlops_platform.training_pipeline.registry import MLflowManager
+
+
+def build_definitions(settings: Settings, resources: Mapping[str, Any] | None = None) -> dg.Definitions:
+    """Everything Dagster runs for one home. Opens nothing.
+
+    Args:
+        settings: The home.
+        resources: Replacements of resources by key, for tests.
+    """
+    partitions = Partitions(settings)
+    made: dict[str, Any] = {
+        "lake": Lake(settings),
+        "mlflow": MLflowManager(settings),
+        "iceberg": IcebergIOManager(settings),
+        "references": ReferenceIOManager(settings.home / "references"),
+    }
+    return dg.Definitions(
+        assets=[
+            *lake_assets(),
+            *feature_assets(partitions),
+            *training_assets(partitions),
+            *inference_assets(partitions),
+        ],
+        jobs=asset_jobs(),
+        schedules=schedules(partitions),
+        sensors=sensors(partitions),
+        resources=made | dict(resources or {}),
+        executor=dg.in_process_executor,
+    )
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """The code location that workspace.yaml names, for the home the environment names."""
+    settings = load_settings()
+    apply_exports(settings)
+    return build_definitions(settings)

@@ -1,0 +1,100 @@
+"""The drift report of one tick: decision, table rows, HTML page.
+
+Does not belong here: the decision's statistics (`drift.py`), drawing (`report.py`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mlops_platform.contracts import DRIFT, FEATURE_KINDS, FEATURE_NAMES
+from mlops_platform.contracts.schemas import arrow_schema
+from mlops_platform.storage.conditions import Condition
+from mlops_platform.storage.duck import quoted, session
+from mlops_platform.storage.publish import Draft
+from mlops_platform.storage.read import register
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
+
+    import pyarrow as pa
+
+    from mlops_platform.monitoring.drift import DriftResult
+    from mlops_platform.settings import Settings
+    from mlops_platform.storage.read import TableSnapshot
+
+SCORE = "churn_probability"
+COLUMN_KINDS = {**FEATURE_KINDS, SCORE: "numeric"}
+
+
+def scored_rows(settings: Settings, features: TableSnapshot, predictions: TableSnapshot, tick: datetime) -> pa.Table:
+    """Features and churn_probability of the customers scored at a tick."""
+    names = ", ".join(f"f.{quoted(name)}" for name in FEATURE_NAMES)
+    with session(settings) as duck:
+        register(duck, predictions, view="p", where=[Condition("tick", "=", tick)])
+        days = [row[0] for row in duck.execute("SELECT DISTINCT feature_date FROM p").fetchall()]
+        register(duck, features, view="f", where=[Condition("feature_date", "in", tuple(days))] if days else [])
+        return duck.sql(
+            f"SELECT {names}, p.{SCORE} FROM p JOIN f USING (customer_id, feature_date) ORDER BY customer_id"
+        ).to_arrow_table()
+
+
+def drift_report(
+    settings: Settings,
+    reference: pa.Table,
+    current: pa.Table,
+    *,
+    tick: datetime,
+    model_name: str,
+    model_version: str,
+    created_at: datetime,
+) -> tuple[Draft, DriftResult, Path]:
+    """Compares a tick's rows with the reference, writes the HTML report, and drafts the table rows.
+
+    Args:
+        settings: Threshold, reports folder.
+        reference: Rows the model was trained on, with features and churn_probability.
+        current: Rows scored at the tick, with the same columns.
+        tick: Start of the 6-hour window.
+        model_name: The model whose reference it is.
+        model_version: Its version.
+        created_at: Instant written to `_created_at`.
+    """
+    import pyarrow as pa
+
+    from mlops_platform.monitoring.drift import detect_drift
+    from mlops_platform.monitoring.report import write_drift_report
+
+    kinds: dict[str, Any] = COLUMN_KINDS
+    result = detect_drift(reference, current, columns=kinds, drift_threshold=settings.drift_threshold)
+    path = settings.reports / f"drift-{tick.astimezone(settings.zone):%Y%m%dT%H%M}.html"
+    write_drift_report(reference, current, result, columns=kinds, path=path)
+    rows = [
+        {
+            "tick": tick,
+            "column_name": column.column,
+            "kind": column.kind,
+            "method": column.method,
+            "statistic": column.statistic,
+            "p_value": column.p_value,
+            "effect": column.effect,
+            "is_drifted": column.drifted,
+            "status": result.status,
+            "reference_rows": result.reference_rows,
+            "current_rows": result.current_rows,
+            "model_name": model_name,
+            "model_version": model_version,
+            "_created_at": created_at,
+        }
+        for column in result.columns
+    ]
+    drifted = [column.column for column in result.columns if column.drifted]
+    draft = Draft(
+        DRIFT,
+        pa.Table.from_pylist(rows, schema=arrow_schema(DRIFT)),
+        scope=(Condition("tick", "=", tick),),
+        properties={"model-version": model_version},
+        figures={"status": result.status, "drifted_columns": len(drifted), "drifted": ", ".join(drifted) or "none"},
+    )
+    return draft, result, path

@@ -1,0 +1,35 @@
+"""The feature store's asset."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+
+from mlops_platform import clock
+from mlops_platform.feature_pipeline.load import features_draft
+from mlops_platform.orchestration.partitions import Partitions
+from mlops_platform.orchestration.tables import propose, table_asset
+from mlops_platform.storage.lake import Lake
+from mlops_platform.storage.read import TableSnapshot
+
+
+def feature_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
+    """customer_features, one partition a feature_date; a range of them is one run."""
+
+    @dg.asset(
+        **table_asset(["feature_store", "customer_features"]),
+        ins={"transactions": dg.AssetIn(["silver", "transactions"])},
+        partitions_def=partitions.days,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )
+    def customer_features(
+        context: dg.AssetExecutionContext, transactions: TableSnapshot, lake: dg.ResourceParam[Lake]
+    ) -> Iterator[Any]:
+        keys = context.partition_key_range
+        first, last = partitions.day(keys.start), partitions.day(keys.end)
+        created_at = clock.now(lake.settings)
+        yield from propose(
+            lake.settings, features_draft(lake.settings, transactions, first, last, created_at=created_at)
+        )
+
+    return [customer_features]

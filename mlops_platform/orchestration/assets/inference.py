@@ -1,0 +1,148 @@
+"""Inference and monitoring assets."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+
+from mlops_platform import clock
+from mlops_platform.contracts import PREDICTIONS, TRAINING_SET
+from mlops_platform.inference_pipeline import batch
+from mlops_platform.inference_pipeline.batch import InferenceInput
+from mlops_platform.inference_pipeline.prediction_log import REJECTED_CHECK, collect
+from mlops_platform.inference_pipeline.predictor import Predictor
+from mlops_platform.monitoring import performance, tick
+from mlops_platform.orchestration.assets.training import MODEL_ASSET
+from mlops_platform.orchestration.partitions import Partitions, window_before
+from mlops_platform.orchestration.tables import propose, table_asset
+from mlops_platform.storage.lake import Lake
+from mlops_platform.storage.read import TableSnapshot
+from mlops_platform.training_pipeline.registry import MLflowManager, RegisteredModel
+
+_FEATURES = dg.AssetIn(["feature_store", "customer_features"], partition_mapping=window_before())
+_SERVING_MODEL = dg.AssetIn(["ml", "serving_model"])
+
+
+def inference_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
+    """The assets of a 6-hour tick, and those that watch predictions afterwards."""
+    zone = partitions.settings.zone
+
+    @dg.asset(
+        **MODEL_ASSET,
+        key=["ml", "inference_input"],
+        kinds={"iceberg"},
+        description="Which rows the tick scores: the population at the feature_date before it, by snapshot.",
+        partitions_def=partitions.ticks,
+        ins={"features": _FEATURES},
+    )
+    def inference_input(
+        context: dg.AssetExecutionContext, features: TableSnapshot, lake: dg.ResourceParam[Lake]
+    ) -> dg.Output[InferenceInput]:
+        day = clock.feature_date_of(partitions.tick(context.partition_key), zone)
+        found = batch.inference_input(lake.settings, features, day)
+        outside = found.outside_population
+        return dg.Output(found, metadata={"dagster/partition_row_count": found.rows, "outside_population": outside})
+
+    @dg.asset(
+        **MODEL_ASSET,
+        key=["ml", "serving_model"],
+        kinds={"mlflow"},
+        description="The model version that was in Production when the tick was scored.",
+        partitions_def=partitions.ticks,
+        deps=[["ml", "production_model"]],
+    )
+    def serving_model(
+        lake: dg.ResourceParam[Lake], mlflow: dg.ResourceParam[MLflowManager]
+    ) -> dg.Output[RegisteredModel]:
+        model = mlflow.production(lake.settings.model_name)
+        return dg.Output(model, metadata={"name": model.name, "version": model.version, "run_id": model.run_id})
+
+    @dg.asset(
+        **table_asset(["ml", "predictions"]),
+        partitions_def=partitions.ticks,
+        ins={
+            "inference_input": dg.AssetIn(["ml", "inference_input"]),
+            "serving_model": _SERVING_MODEL,
+            "features": _FEATURES,
+        },
+    )
+    def predictions(
+        context: dg.AssetExecutionContext,
+        inference_input: InferenceInput,
+        serving_model: RegisteredModel,
+        features: TableSnapshot,
+        lake: dg.ResourceParam[Lake],
+    ) -> Iterator[Any]:
+        draft = batch.predictions(
+            lake.settings,
+            Predictor.load(lake.settings, version=serving_model),
+            features.at(inference_input.snapshot_id),
+            feature_date=inference_input.feature_date,
+            tick=partitions.tick(context.partition_key),
+            created_at=clock.now(lake.settings),
+        )
+        yield from propose(lake.settings, draft)
+
+    @dg.asset(
+        **table_asset(["monitoring", "drift_report"], kinds={"evidently", "scipy", "iceberg"}),
+        partitions_def=partitions.ticks,
+        ins={
+            "predictions": dg.AssetIn(["ml", "predictions"]),
+            "serving_model": _SERVING_MODEL,
+            "features": _FEATURES,
+        },
+    )
+    def drift_report(
+        context: dg.AssetExecutionContext,
+        predictions: TableSnapshot,
+        serving_model: RegisteredModel,
+        features: TableSnapshot,
+        lake: dg.ResourceParam[Lake],
+    ) -> Iterator[Any]:
+        predictor = Predictor.load(lake.settings, version=serving_model)
+        training = lake.snapshot(TRAINING_SET, snapshot_id=predictor.training_snapshot_id)
+        window = partitions.tick(context.partition_key)
+        draft, _, path = tick.drift_report(
+            lake.settings,
+            batch.reference_rows(lake.settings, predictor, training),
+            tick.scored_rows(lake.settings, features, predictions, window),
+            tick=window,
+            model_name=serving_model.name,
+            model_version=serving_model.version,
+            created_at=clock.now(lake.settings),
+        )
+        yield from propose(lake.settings, draft, {"report": dg.MetadataValue.path(str(path))})
+
+    @dg.asset(
+        **table_asset(["monitoring", "performance_report"], kinds={"scikitlearn", "iceberg"}),
+        partitions_def=partitions.days,
+        ins={"transactions": dg.AssetIn(["silver", "transactions"])},
+        deps=[dg.AssetDep(["ml", "predictions"], partition_mapping=dg.LastPartitionMapping())],
+    )
+    def performance_report(
+        context: dg.AssetExecutionContext, transactions: TableSnapshot, lake: dg.ResourceParam[Lake]
+    ) -> Iterator[Any]:
+        draft = performance.performance_report(
+            lake.settings,
+            lake.snapshot(PREDICTIONS),
+            transactions,
+            report_date=partitions.day(context.partition_key),
+            created_at=clock.now(lake.settings),
+        )
+        yield from propose(lake.settings, draft)
+
+    @dg.asset(**table_asset(["ml", "online_predictions"], extra_checks=[REJECTED_CHECK]))
+    def online_predictions(lake: dg.ResourceParam[Lake]) -> Iterator[Any]:
+        collected = collect(lake)
+        yield from propose(lake.settings, collected.draft)
+        # Dagster resumes here once the IO manager has committed the output.
+        collected.retire()
+
+    return [
+        inference_input,
+        serving_model,
+        predictions,
+        drift_report,
+        performance_report,
+        online_predictions,
+    ]

@@ -1,0 +1,67 @@
+"""Table maintenance: expires old snapshots, except those that models and predictions refer to.
+
+Does not belong here: when it runs.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from mlops_platform.contracts import ALL_CONTRACTS
+from mlops_platform.storage.catalog import load_table
+from mlops_platform.storage.publish import table_lock
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from mlops_platform.storage.lake import Lake
+
+KEEP_DAYS = 30
+
+
+def expire_snapshots(lake: Lake, *, now: datetime, keep: Collection[int], keep_days: int = KEEP_DAYS) -> dict[str, int]:
+    """Expires snapshots older than `keep_days` that are neither current nor referred to.
+
+    Args:
+        lake: The home's tables.
+        now: The present instant.
+        keep: Snapshot ids that models, predictions or training sets refer to.
+        keep_days: Age below which every snapshot stays.
+
+    Returns:
+        Table name to the number of snapshots expired.
+    """
+    before = int((now - timedelta(days=keep_days)).timestamp() * 1000)
+    expired: dict[str, int] = {}
+    for contract in ALL_CONTRACTS:
+        with table_lock(lake.settings, contract.name):
+            table = load_table(lake.catalog, contract, lake.settings.timezone)
+            if table is None:
+                continue
+            current = table.metadata.current_snapshot_id
+            old = [
+                s.snapshot_id
+                for s in table.snapshots()
+                if s.timestamp_ms < before and s.snapshot_id != current and s.snapshot_id not in keep
+            ]
+            if old:
+                table.maintenance.expire_snapshots().by_ids(old).commit()
+            expired[contract.name] = len(old)
+    return expired
+
+
+def referenced_snapshots(lake: Lake) -> set[int]:
+    """Snapshots that the training set or predictions name as what they were made from."""
+    from mlops_platform.contracts import PREDICTIONS, TRAINING_SET
+
+    found: set[int] = set()
+    for contract in (TRAINING_SET, PREDICTIONS):
+        table = load_table(lake.catalog, contract, lake.settings.timezone)
+        for snapshot in table.snapshots() if table is not None else []:
+            if contract is TRAINING_SET:
+                # A model's drift reference: which of them a model uses, the registry knows; there are few.
+                found.add(snapshot.snapshot_id)
+            values = snapshot.summary.additional_properties if snapshot.summary is not None else {}
+            found |= {int(v) for k, v in values.items() if k.endswith("-snapshot-id") and v.isdigit()}
+    return found
