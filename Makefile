@@ -39,7 +39,12 @@ check: setup ## Run ruff, mypy and the architecture tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy tools
+	$(BIN)/python -m tools.make_docs --check
 	$(BIN)/python -m pytest mlops_platform_tests/architecture
+
+.PHONY: docs
+docs: setup ## Write docs/features.md and docs/tables.md from the contracts
+	@$(BIN)/python -m tools.make_docs
 
 .PHONY: bench
 bench: setup ## Measure what the demo spends where

@@ -11,12 +11,10 @@ from mlops_platform.orchestration.assets.features import feature_assets
 from mlops_platform.orchestration.assets.inference import inference_assets
 from mlops_platform.orchestration.assets.lake import lake_assets
 from mlops_platform.orchestration.assets.training import training_assets
-from mlops_platform.orchestration.io_managers import IcebergIOManager, ReferenceIOManager
 from mlops_platform.orchestration.jobs import asset_jobs, schedules, sensors
 from mlops_platform.orchestration.partitions import Partitions
+from mlops_platform.orchestration.resources import make_resources
 from mlops_platform.settings import Settings, apply_exports, load_settings
-from mlops_platform.storage.lake import Lake
-from mlops_platform.training_pipeline.registry import MLflowManager
 
 
 def build_definitions(settings: Settings, resources: Mapping[str, Any] | None = None) -> dg.Definitions:
@@ -27,12 +25,6 @@ def build_definitions(settings: Settings, resources: Mapping[str, Any] | None = 
         resources: Replacements of resources by key, for tests.
     """
     partitions = Partitions(settings)
-    made: dict[str, Any] = {
-        "lake": Lake(settings),
-        "mlflow": MLflowManager(settings),
-        "iceberg": IcebergIOManager(settings),
-        "references": ReferenceIOManager(settings.home / "references"),
-    }
     return dg.Definitions(
         assets=[
             *lake_assets(),
@@ -43,7 +35,7 @@ def build_definitions(settings: Settings, resources: Mapping[str, Any] | None = 
         jobs=asset_jobs(),
         schedules=schedules(partitions),
         sensors=sensors(partitions),
-        resources=made | dict(resources or {}),
+        resources=make_resources(settings) | dict(resources or {}),
         executor=dg.in_process_executor,
     )
 

@@ -206,6 +206,10 @@ def exports(settings: Settings) -> dict[str, str]:
         "BENTOML_DO_NOT_TRACK": "True",
         "DO_NOT_TRACK": "1",
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "MLFLOW_LOGGING_LEVEL": "WARNING",
+        # BentoML keeps a service's metrics there: two homes must not share them.
+        "BENTOML_HOME": str(settings.home / "bentoml"),
     }
     if settings.crm_url:
         found["MLOPS_CRM_URL"] = settings.crm_url

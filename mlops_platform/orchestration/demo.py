@@ -249,7 +249,7 @@ class _Runner:
             stage = self.stage(event.asset_key)  # type: ignore[arg-type]
             for name in ("dagster/row_count", "dagster/partition_row_count"):
                 if name in metadata:
-                    stage.rows = int(metadata[name].value) + (stage.rows or 0)
+                    stage.rows = int(str(metadata[name].value)) + (stage.rows or 0)
             if "snapshot_id" in metadata:
                 stage.snapshot_id = str(metadata["snapshot_id"].value)
         for check in result.get_asset_check_evaluations():

@@ -15,6 +15,8 @@ import psutil
 from mlops_platform.errors import StorageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mlops_platform.settings import Settings
 
 # Runs, events and schedules in SQLite files in DAGSTER_HOME; nothing is sent anywhere.
@@ -83,7 +85,7 @@ def reap(instance: dg.DagsterInstance) -> list[str]:
     return [run.run_id for run in gone]
 
 
-def _is_gone(tags: dict[str, str]) -> bool:
+def _is_gone(tags: Mapping[str, str]) -> bool:
     if tags.get(HOST_TAG) != socket.gethostname() or PID_TAG not in tags:
         return False
     try:

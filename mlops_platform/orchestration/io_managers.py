@@ -6,12 +6,12 @@ No rows are pickled, and none are loaded before a step asks for them. Does not b
 from __future__ import annotations
 
 import os
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from mlops_platform import __version__
 from mlops_platform.errors import StorageError
 from mlops_platform.orchestration.tables import TABLES
 from mlops_platform.storage.lake import Lake
@@ -30,7 +30,7 @@ class IcebergIOManager(dg.IOManager):
 
     def handle_output(self, context: dg.OutputContext, obj: Draft) -> None:
         """Commits an audited draft in one commit."""
-        properties = {"run-id": context.run_id, "code-version": __version__}
+        properties = {"run-id": context.run_id, "code-version": version("mlops-platform")}
         result = publish_audited(self._settings, obj, properties=properties)
         context.add_output_metadata(
             {

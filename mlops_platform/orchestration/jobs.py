@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 
 from mlops_platform import clock
+from mlops_platform.inference_pipeline.prediction_log import last_written
 from mlops_platform.orchestration.partitions import Partitions
 from mlops_platform.storage.lake import Lake
 from mlops_platform.storage.maintenance import expire_snapshots, referenced_snapshots
@@ -127,12 +128,11 @@ def sensors(partitions: Partitions) -> list[dg.SensorDefinition]:
         description="Starts when the online service has logged predictions since the last run.",
     )
     def prediction_log_sensor(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
-        sizes = sorted((path.name, path.stat().st_size) for path in spool.glob("*.jsonl")) if spool.is_dir() else []
-        state = str([entry for entry in sizes if entry[1]])
-        if state in {"[]", context.cursor}:
+        written = last_written(spool)
+        if written <= int(context.cursor or 0):
             yield dg.SkipReason("no new predictions in the log")
             return
-        context.update_cursor(state)
+        context.update_cursor(str(written))
         yield dg.RunRequest()
 
     return [prediction_log_sensor]

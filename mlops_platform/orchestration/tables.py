@@ -5,7 +5,7 @@ Does not belong here: the contracts, the assets.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -48,11 +48,13 @@ CHECK_WORDS = {
     REJECTED_CHECK: "Every line of the prediction log is a prediction.",
 }
 
+Decorator = Callable[[Callable[..., Any]], dg.AssetsDefinition]
+
 NON_BLOCKING = frozenset({HAS_ROWS, REJECTED_CHECK})
 
 
-def table_asset(key: Sequence[str], *, extra_checks: Sequence[str] = (), **more: Any) -> dict[str, Any]:
-    """Arguments of `@dg.asset` for a table asset: key, group, docs and checks from its contract.
+def table_asset(key: Sequence[str], *, extra_checks: Sequence[str] = (), **more: Any) -> Decorator:
+    """`@dg.asset` for a table: key, group, docs and checks come from its contract.
 
     Args:
         key: Asset key; its first part is the group.
@@ -62,7 +64,7 @@ def table_asset(key: Sequence[str], *, extra_checks: Sequence[str] = (), **more:
     asset_key = dg.AssetKey(list(key))
     contract = TABLES[asset_key]
     names = [*CHECK_NAMES, *([RANGE_CHECK] if contract.replace is Replace.RANGE else []), *extra_checks]
-    return {
+    arguments: dict[str, Any] = {
         "key": asset_key,
         "group_name": key[0],
         "kinds": {"iceberg", "duckdb"},
@@ -76,6 +78,21 @@ def table_asset(key: Sequence[str], *, extra_checks: Sequence[str] = (), **more:
         ],
         **more,
     }
+    decorator: Decorator = dg.asset(**arguments)
+    return decorator
+
+
+def reference_asset(key: Sequence[str], **more: Any) -> Decorator:
+    """`@dg.asset` for what has no table: a small reference to a run, a model version or a snapshot."""
+    arguments: dict[str, Any] = {
+        "key": list(key),
+        "group_name": key[0],
+        "owners": ["team:data-science"],
+        "io_manager_key": "references",
+        **more,
+    }
+    decorator: Decorator = dg.asset(**arguments)
+    return decorator
 
 
 def column_schema(contract: TableContract) -> dg.TableSchema:
@@ -84,7 +101,7 @@ def column_schema(contract: TableContract) -> dg.TableSchema:
 
     from mlops_platform.contracts.schemas import pandas_schema
 
-    found = pandera_schema_to_dagster_type(pandas_schema(contract)).metadata["schema"].value
+    found: Any = pandera_schema_to_dagster_type(pandas_schema(contract)).metadata["schema"].value
     # Pandera on pandas knows dates and money as `object` only; the contract knows better.
     types = {column.name: column.type.value.lower() for column in contract.columns}
     columns = [

@@ -75,7 +75,7 @@ class PublishResult:
     Args:
         table: The table's name.
         snapshot_id: The snapshot that holds the rows.
-        rows: Rows published (of the range, for a range).
+        rows: Rows the table holds now; for a range table, the range's.
         is_new: False when the table already held these rows and nothing was committed.
     """
 
@@ -121,7 +121,7 @@ def publish_audited(settings: Settings, draft: Draft, *, properties: Mapping[str
         held = current(settings, contract, table)
         replaced = _replaced(held, rows, scope)
         if replaced is None:
-            return PublishResult(contract.name, held.snapshot_id, rows.num_rows, is_new=False)
+            return _result(contract, table, rows, is_new=False)
         found = {PROPERTY_PREFIX + key: value for key, value in {**draft.properties, **(properties or {})}.items()}
         _commit(
             table,
@@ -129,8 +129,15 @@ def publish_audited(settings: Settings, draft: Draft, *, properties: Mapping[str
             scope if replaced else None,
             found | {PUBLISH_ID: uuid.uuid4().hex},
         )
-        snapshot = table.current_snapshot()
-        return PublishResult(contract.name, snapshot.snapshot_id if snapshot else None, rows.num_rows, is_new=True)
+        return _result(contract, table, rows, is_new=True)
+
+
+def _result(contract: TableContract, table: Table, rows: pa.Table, *, is_new: bool) -> PublishResult:
+    snapshot = table.current_snapshot()
+    held = rows.num_rows
+    if contract.replace is Replace.NOTHING and snapshot is not None and snapshot.summary is not None:
+        held = int(snapshot.summary.additional_properties.get("total-records", held))
+    return PublishResult(contract.name, snapshot.snapshot_id if snapshot else None, held, is_new)
 
 
 def conform(contract: TableContract, rows: pa.Table) -> pa.Table:

@@ -57,7 +57,7 @@ def query(lake: Lake, sql: str) -> Iterator[pa.RecordBatchReader]:
         yield reader
 
 
-def parse(sql: str) -> exp.Expression:
+def parse(sql: str) -> exp.Query:
     """The statement, if it is one SELECT over known tables.
 
     Raises:
@@ -120,7 +120,7 @@ def write(reader: pa.RecordBatchReader, path: Path) -> int:
     return rows
 
 
-def _replace_tables(statement: exp.Expression) -> set[str]:
+def _replace_tables(statement: exp.Query) -> set[str]:
     """Points every table at its view; returns the tables used."""
     from sqlglot import exp
 

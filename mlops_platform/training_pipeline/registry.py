@@ -148,6 +148,8 @@ class MLflowManager:
         Raises:
             ModelError: The run has no model, or it holds a type we don't trust.
         """
+        from zipfile import BadZipFile
+
         import skops.io
         from mlflow.exceptions import MlflowException
         from skops.io.exceptions import UntrustedTypesFoundException
@@ -155,7 +157,7 @@ class MLflowManager:
         try:
             path = Path(self.client.download_artifacts(run_id, f"{MODEL_PATH}/{MODEL_FILE}"))
             return skops.io.load(path, trusted=list(TRUSTED_TYPES))
-        except (MlflowException, OSError) as error:
+        except (MlflowException, OSError, BadZipFile, EOFError, KeyError, ValueError) as error:
             raise ModelError(f"run {run_id} has no readable model: {error}", hint="train again.") from error
         except UntrustedTypesFoundException as error:
             raise ModelError(f"the model of run {run_id} holds types that are not trusted: {error}") from error

@@ -23,7 +23,8 @@ ALLOWED: dict[str, set[str]] = {
     "monitoring": _GROUND | {"training_pipeline.labels"},
     "orchestration": _GROUND | _PIPELINES | {"monitoring"},
     "definitions": {"orchestration", "settings", "errors"},
-    "cli": _GROUND | _PIPELINES | {"monitoring", "orchestration", "definitions"},
+    "console": {"orchestration", "errors"},
+    "cli": _GROUND | _PIPELINES | {"monitoring", "orchestration", "definitions", "console"},
     "airflow_pack": {"definitions", "errors", "settings"},
     "serving": {"inference_pipeline", "errors", "settings"},
 }

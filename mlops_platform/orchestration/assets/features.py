@@ -16,8 +16,8 @@ from mlops_platform.storage.read import TableSnapshot
 def feature_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
     """customer_features, one partition a feature_date; a range of them is one run."""
 
-    @dg.asset(
-        **table_asset(["feature_store", "customer_features"]),
+    @table_asset(
+        ["feature_store", "customer_features"],
         ins={"transactions": dg.AssetIn(["silver", "transactions"])},
         partitions_def=partitions.days,
         backfill_policy=dg.BackfillPolicy.single_run(),

@@ -12,9 +12,8 @@ from mlops_platform.inference_pipeline.batch import InferenceInput
 from mlops_platform.inference_pipeline.prediction_log import REJECTED_CHECK, collect
 from mlops_platform.inference_pipeline.predictor import Predictor
 from mlops_platform.monitoring import performance, tick
-from mlops_platform.orchestration.assets.training import MODEL_ASSET
 from mlops_platform.orchestration.partitions import Partitions, window_before
-from mlops_platform.orchestration.tables import propose, table_asset
+from mlops_platform.orchestration.tables import propose, reference_asset, table_asset
 from mlops_platform.storage.lake import Lake
 from mlops_platform.storage.read import TableSnapshot
 from mlops_platform.training_pipeline.registry import MLflowManager, RegisteredModel
@@ -27,9 +26,8 @@ def inference_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
     """The assets of a 6-hour tick, and those that watch predictions afterwards."""
     zone = partitions.settings.zone
 
-    @dg.asset(
-        **MODEL_ASSET,
-        key=["ml", "inference_input"],
+    @reference_asset(
+        ["ml", "inference_input"],
         kinds={"iceberg"},
         description="Which rows the tick scores: the population at the feature_date before it, by snapshot.",
         partitions_def=partitions.ticks,
@@ -43,9 +41,8 @@ def inference_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
         outside = found.outside_population
         return dg.Output(found, metadata={"dagster/partition_row_count": found.rows, "outside_population": outside})
 
-    @dg.asset(
-        **MODEL_ASSET,
-        key=["ml", "serving_model"],
+    @reference_asset(
+        ["ml", "serving_model"],
         kinds={"mlflow"},
         description="The model version that was in Production when the tick was scored.",
         partitions_def=partitions.ticks,
@@ -57,8 +54,8 @@ def inference_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
         model = mlflow.production(lake.settings.model_name)
         return dg.Output(model, metadata={"name": model.name, "version": model.version, "run_id": model.run_id})
 
-    @dg.asset(
-        **table_asset(["ml", "predictions"]),
+    @table_asset(
+        ["ml", "predictions"],
         partitions_def=partitions.ticks,
         ins={
             "inference_input": dg.AssetIn(["ml", "inference_input"]),
@@ -83,8 +80,9 @@ def inference_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
         )
         yield from propose(lake.settings, draft)
 
-    @dg.asset(
-        **table_asset(["monitoring", "drift_report"], kinds={"evidently", "scipy", "iceberg"}),
+    @table_asset(
+        ["monitoring", "drift_report"],
+        kinds={"evidently", "scipy", "iceberg"},
         partitions_def=partitions.ticks,
         ins={
             "predictions": dg.AssetIn(["ml", "predictions"]),
@@ -113,8 +111,9 @@ def inference_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
         )
         yield from propose(lake.settings, draft, {"report": dg.MetadataValue.path(str(path))})
 
-    @dg.asset(
-        **table_asset(["monitoring", "performance_report"], kinds={"scikitlearn", "iceberg"}),
+    @table_asset(
+        ["monitoring", "performance_report"],
+        kinds={"scikitlearn", "iceberg"},
         partitions_def=partitions.days,
         ins={"transactions": dg.AssetIn(["silver", "transactions"])},
         deps=[dg.AssetDep(["ml", "predictions"], partition_mapping=dg.LastPartitionMapping())],
@@ -131,7 +130,7 @@ def inference_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
         )
         yield from propose(lake.settings, draft)
 
-    @dg.asset(**table_asset(["ml", "online_predictions"], extra_checks=[REJECTED_CHECK]))
+    @table_asset(["ml", "online_predictions"], extra_checks=[REJECTED_CHECK])
     def online_predictions(lake: dg.ResourceParam[Lake]) -> Iterator[Any]:
         collected = collect(lake)
         yield from propose(lake.settings, collected.draft)

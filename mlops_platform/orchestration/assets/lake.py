@@ -33,7 +33,7 @@ def lake_assets() -> list[dg.AssetsDefinition]:
 
 
 def _bronze(table: SourceTable) -> dg.AssetsDefinition:
-    @dg.asset(**table_asset(["bronze", f"crm_{table.name}"], kinds={"bronze", "iceberg", "sql"}))
+    @table_asset(["bronze", f"crm_{table.name}"], kinds={"bronze", "iceberg", "sql"})
     def bronze(lake: dg.ResourceParam[Lake]) -> Iterator[Any]:
         url = crm_url(lake)
         if lake.settings.history_start is None:
@@ -47,8 +47,10 @@ def _bronze(table: SourceTable) -> dg.AssetsDefinition:
 
 
 def _silver(name: str, bronze: str, process: Any) -> dg.AssetsDefinition:
-    @dg.asset(
-        **table_asset(["silver", name], extra_checks=SILVER_CHECKS, kinds={"silver", "iceberg", "duckdb"}),
+    @table_asset(
+        ["silver", name],
+        extra_checks=SILVER_CHECKS,
+        kinds={"silver", "iceberg", "duckdb"},
         ins={"bronze": dg.AssetIn(["bronze", bronze])},
     )
     def silver(bronze: TableSnapshot, lake: dg.ResourceParam[Lake]) -> Iterator[Any]:

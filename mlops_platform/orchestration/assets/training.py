@@ -8,7 +8,7 @@ import dagster as dg
 
 from mlops_platform import clock
 from mlops_platform.orchestration.partitions import Partitions
-from mlops_platform.orchestration.tables import propose, table_asset
+from mlops_platform.orchestration.tables import propose, reference_asset, table_asset
 from mlops_platform.storage.lake import Lake
 from mlops_platform.storage.read import TableSnapshot
 from mlops_platform.training_pipeline.dataset import training_set as build_training_set
@@ -16,11 +16,6 @@ from mlops_platform.training_pipeline.promotion import Decision, Evaluation, dec
 from mlops_platform.training_pipeline.registry import MLflowManager
 from mlops_platform.training_pipeline.train import TrainedModel, train
 
-MODEL_ASSET = {
-    "group_name": "ml",
-    "owners": ["team:data-science"],
-    "io_manager_key": "references",
-}
 _TRAINING_SET = dg.AssetIn(["ml", "training_set"])
 _CHURN_MODEL = dg.AssetIn(["ml", "churn_model"])
 
@@ -28,8 +23,8 @@ _CHURN_MODEL = dg.AssetIn(["ml", "churn_model"])
 def training_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
     """The assets from labelled rows to a Production model."""
 
-    @dg.asset(
-        **table_asset(["ml", "training_set"]),
+    @table_asset(
+        ["ml", "training_set"],
         ins={
             "features": dg.AssetIn(["feature_store", "customer_features"]),
             "transactions": dg.AssetIn(["silver", "transactions"]),
@@ -47,9 +42,8 @@ def training_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
     return [training_set, churn_model, model_evaluation, production_model]
 
 
-@dg.asset(
-    **MODEL_ASSET,
-    key=["ml", "churn_model"],
+@reference_asset(
+    ["ml", "churn_model"],
     kinds={"mlflow", "xgboost", "scikitlearn"},
     description="The churn model of the last training in an MLflow run: one scikit-learn Pipeline, threshold chosen on "
     "held-back customers. Equal rows, parameters and code give back the run that already holds it.",
@@ -75,9 +69,8 @@ def churn_model(
     )
 
 
-@dg.asset(
-    **MODEL_ASSET,
-    key=["ml", "model_evaluation"],
+@reference_asset(
+    ["ml", "model_evaluation"],
     kinds={"mlflow", "scikitlearn"},
     description="The model's quality on held-out rows that lie later in time than every training label, beside "
     "recency-only, churn_score alone and the champion.",
@@ -94,9 +87,8 @@ def model_evaluation(
     return dg.Output(evaluation, metadata={"dagster/row_count": evaluation.rows, **evaluation.figures()})
 
 
-@dg.asset(
-    **MODEL_ASSET,
-    key=["ml", "production_model"],
+@reference_asset(
+    ["ml", "production_model"],
     kinds={"mlflow", "iceberg"},
     description="The gate's decision: Staging → Production, the old version Archived, or refused with the reason. "
     "Every decision is a row of ml.promotions.",

@@ -149,7 +149,7 @@ def test_a_broken_crm_changes_nothing(lake: Lake, url: str, tmp_path: Path) -> N
 class TestLost:
     """Rows that a delivery brings and ingestion does not see."""
 
-    @pytest.mark.parametrize("changed", ["", "soon", "01/06/2024"])
+    @pytest.mark.parametrize("changed", ["", "01/06/2024"])
     @pytest.mark.xfail(strict=True, reason="CAST(updated_at AS TEXT) >= since compares an unreadable time as text")
     def test_a_later_row_whose_time_of_change_is_unreadable(self, lake: Lake, url: str, changed: str) -> None:
         ingest(lake, url)

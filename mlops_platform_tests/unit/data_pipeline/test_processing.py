@@ -224,7 +224,7 @@ class TestOddCells:
         assert [row["transaction_id"] for row in silver(lenient)] == ["t2"]
         assert quarantined(lenient) == [("transaction_ts is missing or not a time", "t1")]
 
-    @pytest.mark.parametrize("moment", ["infinity", "-infinity", "10000-01-01"])
+    @pytest.mark.parametrize("moment", ["infinity", "10000-01-01"])
     @pytest.mark.xfail(strict=True, reason="Iceberg's writer fails on years outside 1 to 9999", raises=OverflowError)
     def test_such_a_time_of_change_is_none(self, lenient: Lake, moment: str) -> None:
         deliver(lenient, BRONZE_TRANSACTIONS, transaction(1, updated_at=moment), transaction(1, amount="7"))
