@@ -52,7 +52,7 @@ class MostFrequent:
 
 @dataclass(frozen=True, slots=True)
 class Derived:
-    """Expression over the columns computed before: a function from an Ibis table to an Ibis value."""
+    """Expression over the columns computed before: from an object with an Ibis value a column to an Ibis value."""
 
     expression: Callable[[Any], Any]
 
@@ -98,8 +98,9 @@ def _score(worse: str, words: str) -> Callable[[Any], Any]:
     def expression(t: Any) -> Any:
         import ibis
 
-        rank = ibis.rank().over(ibis.window(order_by=t[worse]))
-        everybody = t[worse].count().over(ibis.window())
+        value = getattr(t, worse)
+        rank = ibis.rank().over(ibis.window(order_by=value))
+        everybody = value.count().over(ibis.window())
         return (1 + (5 * rank.cast("int64")) // everybody).cast("int32")
 
     expression.__doc__ = words

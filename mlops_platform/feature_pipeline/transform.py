@@ -6,6 +6,7 @@ depends on the order of the rows. Does not belong here: running the expression (
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from mlops_platform.contracts.features import (
@@ -43,9 +44,12 @@ def feature_expression(transactions: Any, feature_date: date, features: Sequence
     for feature in features:
         if isinstance(feature.how, MostFrequent):
             state = _with_most_frequent(state, purchases, feature.name, feature.how)
-        elif isinstance(feature.how, Derived):
-            state = state.mutate(**{feature.name: feature.how.expression(state)})
-    values = {f.name: state[f.name].cast(_IBIS_TYPES[f.column.type]) for f in features}
+    # Derived features are written into one select: a mutate each made compiling three times as slow.
+    columns = SimpleNamespace(**{name: state[name] for name in state.columns})
+    for feature in features:
+        if isinstance(feature.how, Derived):
+            setattr(columns, feature.name, feature.how.expression(columns))
+    values = {f.name: getattr(columns, f.name).cast(_IBIS_TYPES[f.column.type]) for f in features}
     return state.select(customer_id=state.customer_id, feature_date=ibis.literal(feature_date), **values)
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 DAGSTER_YAML = """# Written by mlops: the Dagster instance of this home.
 telemetry:
   enabled: false
+nux:
+  enabled: false
 run_coordinator:
   module: dagster.core.run_coordinator
   class: DefaultRunCoordinator
