@@ -187,17 +187,21 @@ def doctor(home: Home = None) -> None:
 
 
 @app.command()
-def train(home: Home = None) -> None:
-    """Run the training job for the last complete day: features, model, gate."""
+def train(
+    as_of: Annotated[str | None, typer.Option("--as-of", help="Last complete day; none: the last in silver.")] = None,
+    home: Home = None,
+) -> None:
+    """Train a model on what was ingested, evaluate it, and promote it if it passes the gate."""
     from mlops_platform.console import out, progress
 
+    day = _day(as_of, "--as-of")
     with progress() as say:
         say("loading the platform")
         found = _settings(home)
         from mlops_platform.definitions import build_definitions
         from mlops_platform.orchestration.demo import run_training
 
-        decision = run_training(found, build_definitions, progress=say)
+        decision = run_training(found, build_definitions, as_of=day, progress=say)
     auc = decision.evaluation.metrics.roc_auc
     model = decision.model
     out.print(f"{model.name} version {model.version}: {model.stage}, held-out ROC-AUC {auc:.4f}", highlight=False)

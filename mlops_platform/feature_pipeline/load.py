@@ -12,7 +12,7 @@ from mlops_platform.contracts import CUSTOMER_FEATURES
 from mlops_platform.contracts.features import FEATURE_VERSION
 from mlops_platform.errors import InputError, NotEnoughDataError
 from mlops_platform.feature_pipeline.extract import compute_features
-from mlops_platform.storage.conditions import Condition
+from mlops_platform.storage.conditions import day_range
 from mlops_platform.storage.publish import Draft
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def features_draft(
     return Draft(
         CUSTOMER_FEATURES,
         rows,
-        scope=date_scope(first, last),
+        scope=day_range("feature_date", first, last),
         properties={
             "feature-version": FEATURE_VERSION,
             "feature-dates": f"{first}/{last}",
@@ -52,10 +52,3 @@ def features_draft(
         },
         figures={"feature_dates": len(days), "customers": rows.num_rows},
     )
-
-
-def date_scope(first: date, last: date) -> tuple[Condition, ...]:
-    """The range of feature_dates as conditions."""
-    if first == last:
-        return (Condition("feature_date", "=", first),)
-    return (Condition("feature_date", ">=", first), Condition("feature_date", "<=", last))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_platform.contracts import PERFORMANCE
 from mlops_platform.contracts.schemas import arrow_schema
-from mlops_platform.storage.conditions import Condition
+from mlops_platform.storage.conditions import Condition, day_range
 from mlops_platform.storage.duck import session
 from mlops_platform.storage.publish import Draft
 from mlops_platform.storage.read import register
@@ -29,36 +29,41 @@ def performance_report(
     predictions: TableSnapshot,
     transactions: TableSnapshot,
     *,
-    report_date: date,
+    first: date,
+    last: date,
     created_at: datetime,
 ) -> Draft:
-    """Metrics of every model version whose predictions matured on `report_date`.
+    """Metrics of every model version whose predictions matured on the report dates from `first` to `last`.
 
     A customer scored at several ticks of one day counts once, with the day's last prediction.
 
     Returns:
-        A draft with one row a model version; none when nothing was predicted for that day.
+        A draft with one row a report date and model version; none for a day without matured predictions.
     """
     import pyarrow as pa
 
-    feature_date = report_date - timedelta(days=settings.horizon_days)
-    outcomes = _outcomes(settings, predictions, transactions, feature_date, report_date)
-    rows = [
-        {
-            "report_date": report_date,
-            "feature_date": feature_date,
-            "model_name": name,
-            "model_version": version,
-            **_metrics(labels, predicted, probabilities),
-            "_created_at": created_at,
-        }
-        for name, version, labels, predicted, probabilities in outcomes
-    ]
+    rows: list[dict[str, Any]] = []
+    for number in range((last - first).days + 1):
+        report_date = first + timedelta(days=number)
+        feature_date = report_date - timedelta(days=settings.horizon_days)
+        rows += [
+            {
+                "report_date": report_date,
+                "feature_date": feature_date,
+                "model_name": name,
+                "model_version": version,
+                **_metrics(labels, predicted, probabilities),
+                "_created_at": created_at,
+            }
+            for name, version, labels, predicted, probabilities in _outcomes(
+                settings, predictions, transactions, feature_date, report_date
+            )
+        ]
     return Draft(
         PERFORMANCE,
         pa.Table.from_pylist(rows, schema=arrow_schema(PERFORMANCE)),
-        scope=(Condition("report_date", "=", report_date),),
-        figures={"feature_date": feature_date.isoformat(), "predictions": sum(len(row[2]) for row in outcomes)},
+        scope=day_range("report_date", first, last),
+        figures={"report_dates": (last - first).days + 1, "predictions": sum(row["rows"] for row in rows)},
     )
 
 

@@ -5,8 +5,7 @@ Belongs here: which runs make up a demo and what is reported of them. Does not b
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
 from time import perf_counter
@@ -15,15 +14,18 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from mlops_platform import clock
+from mlops_platform.contracts import SILVER_TRANSACTIONS
 from mlops_platform.data_pipeline.crm import HistorySpan, span
 from mlops_platform.data_pipeline.crm_load import seed, synthetic_model
-from mlops_platform.errors import InputError, PlatformError
+from mlops_platform.errors import InputError, NotEnoughDataError
 from mlops_platform.orchestration.best_possible import best_possible_auc
-from mlops_platform.orchestration.instance import open_instance, process_tags, reap
+from mlops_platform.orchestration.instance import open_instance, reap
 from mlops_platform.orchestration.jobs import INFERENCE, INGEST, PREDICTION_LOG, TRAINING
 from mlops_platform.orchestration.partitions import Partitions
+from mlops_platform.orchestration.runner import Progress, Runner, Stage
 from mlops_platform.settings import pin
 from mlops_platform.storage.lake import Lake
+from mlops_platform.storage.read import scalar
 from mlops_platform.training_pipeline.labels import labelled_dates
 from mlops_platform.training_pipeline.promotion import Decision
 
@@ -34,20 +36,7 @@ SEED_CUSTOMERS, SEED_DAYS, SEED, SEED_UNTIL = 5_000, 730, 7, date(2026, 6, 30)
 
 CUSTOMER_FEATURES = dg.AssetKey(["feature_store", "customer_features"])
 
-Progress = Callable[[str], None]
 Builder = Callable[["Settings"], dg.Definitions]
-
-
-@dataclass
-class Stage:
-    """What one asset did in all runs of the demo."""
-
-    asset: str
-    rows: int | None = None
-    snapshot_id: str | None = None
-    seconds: float = 0.0
-    checks_passed: int = 0
-    checks_failed: int = 0
 
 
 @dataclass
@@ -131,7 +120,7 @@ def run_demo(
     dates = labelled_dates(day, history.first_day, settings.horizon_days)
     partitions = Partitions(settings)
     tick = min(clock.tick_of(day, settings.zone), clock.last_ended_tick(clock.now(settings), settings.zone))
-    runner = _Runner(build(settings), instance, progress)
+    runner = Runner(build(settings), instance, progress)
     runner.spent["crm"] = perf_counter() - start
 
     runner.run(INGEST, partitions.day_key(day))
@@ -166,16 +155,23 @@ def run_demo(
     )
 
 
-def run_training(settings: Settings, build: Builder, *, progress: Progress) -> Decision:
-    """Runs the training job for the last complete day, with the feature_dates it still needs.
+def run_training(settings: Settings, build: Builder, *, as_of: date | None, progress: Progress) -> Decision:
+    """Runs the training job, with the feature_dates it needs.
+
+    Args:
+        settings: The home.
+        build: Makes the Definitions of settings.
+        as_of: Last complete local day; None: silver's last day with a transaction.
+        progress: Called with a line whenever something starts.
 
     Raises:
         PlatformError: Bad input, with what to do about it.
     """
+    day = as_of or _last_silver_day(settings)
     instance = open_instance(settings)
     reap(instance)
-    day = clock.last_complete_day(clock.now(settings), settings.zone)
-    runner = _Runner(build(settings), instance, progress)
+    settings = settings.model_copy(update={"as_of": day})
+    runner = Runner(build(settings), instance, progress)
     partitions = Partitions(settings)
     dates = labelled_dates(day, settings.first_partition_day, settings.horizon_days)
     for feature_date in dates.all:
@@ -184,84 +180,16 @@ def run_training(settings: Settings, build: Builder, *, progress: Progress) -> D
     return decision
 
 
-class _Runner:
-    """Executes jobs in this process on a persistent instance, and keeps a stage for each asset."""
-
-    def __init__(self, definitions: dg.Definitions, instance: dg.DagsterInstance, progress: Progress) -> None:
-        self._definitions = definitions
-        self._instance = instance
-        self._progress = progress
-        self._stages: dict[dg.AssetKey, Stage] = {}
-        self.spent: dict[str, float] = {}
-
-    @property
-    def stages(self) -> list[Stage]:
-        """One a asset, in the order they first ran."""
-        return list(self._stages.values())
-
-    def stage(self, key: dg.AssetKey) -> Stage:
-        """The stage of an asset, made on first use."""
-        return self._stages.setdefault(key, Stage(key.to_user_string()))
-
-    def run(
-        self, job: str, partition: str | None, *, only: Sequence[dg.AssetKey] | None = None, note: str = ""
-    ) -> dg.ExecuteInProcessResult:
-        """Executes a job, or some of its assets, for one partition.
-
-        Raises:
-            PlatformError: A step failed for a reason the user can mend.
-        """
-        run_id = str(uuid.uuid4())
-        started = perf_counter()
-
-        def watch(entry: dg.EventLogEntry) -> None:
-            event = entry.dagster_event
-            if event is not None and event.event_type_value == "STEP_START":
-                name = str(event.step_key).replace("__", "/")
-                self._progress(" ".join(part for part in (name, partition or "", note) if part))
-
-        self._instance.add_event_listener(run_id, watch)
-        try:
-            result = self._definitions.resolve_job_def(job).execute_in_process(
-                instance=self._instance,
-                run_id=run_id,
-                partition_key=partition,
-                asset_selection=list(only) if only is not None else None,
-                tags=process_tags(),
-                # Failures are told once, by the command; the run's own log is in the UI.
-                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            )
-        except Exception as error:
-            mendable = _mendable(error)
-            if mendable is error:
-                raise
-            raise mendable from error
-        self.spent[job] = self.spent.get(job, 0.0) + perf_counter() - started
-        self._collect(result)
-        return result
-
-    def _collect(self, result: dg.ExecuteInProcessResult) -> None:
-        for event in result.all_events:
-            if event.event_type_value == "STEP_SUCCESS":
-                self.stage(_key(event.step_key)).seconds += event.step_success_data.duration_ms / 1000
-        for event in result.get_asset_materialization_events():
-            metadata = event.materialization.metadata
-            stage = self.stage(event.asset_key)  # type: ignore[arg-type]
-            for name in ("dagster/row_count", "dagster/partition_row_count"):
-                if name in metadata:
-                    stage.rows = int(str(metadata[name].value)) + (stage.rows or 0)
-            if "snapshot_id" in metadata:
-                stage.snapshot_id = str(metadata["snapshot_id"].value)
-        for check in result.get_asset_check_evaluations():
-            stage = self.stage(check.asset_key)
-            if check.passed:
-                stage.checks_passed += 1
-            else:
-                stage.checks_failed += 1
-
-
-def _key(step_key: str | None) -> dg.AssetKey:
-    return dg.AssetKey(str(step_key).split("__"))
+def _last_silver_day(settings: Settings) -> date:
+    with Lake(settings).snapshot(SILVER_TRANSACTIONS).relation(["transaction_date"]) as (duck, view):
+        last: date | None = scalar(duck, f"SELECT max(transaction_date) FROM {view}")
+    if last is None:
+        raise NotEnoughDataError(
+            f"silver.transactions in {settings.home} is empty",
+            expected="ingested transactions to train on",
+            hint="run `mlops demo`, or the job ingest_and_features in the Dagster UI.",
+        )
+    return min(last, clock.last_complete_day(clock.now(settings), settings.zone))
 
 
 def _seeded(settings: Settings, progress: Progress) -> str:
@@ -287,16 +215,3 @@ def _as_of(settings: Settings, history: HistorySpan, as_of: date | None) -> date
 def _drift(result: dg.ExecuteInProcessResult) -> tuple[bool, str]:
     event = result.asset_materializations_for_node("monitoring__drift_report")[0]
     return event.metadata["status"].value == "drift", str(event.metadata["report"].value)
-
-
-def _mendable(error: BaseException) -> BaseException:
-    """The PlatformError behind a step's failure; the failure itself where there is none."""
-    seen: list[BaseException] = []
-    cause: BaseException | None = error
-    while cause is not None and cause not in seen:
-        if isinstance(cause, PlatformError):
-            return cause
-        seen.append(cause)
-        # Causes can form a circle where a library raises an earlier error again.
-        cause = cause.__cause__ or cause.__context__
-    return error

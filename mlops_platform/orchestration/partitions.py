@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 DAY_FORMAT = "%Y-%m-%d"
 TICK_FORMAT = "%Y-%m-%d-%H:%M"
+# A range of days is one run: one a day costs the embedded instance more than the work itself.
+SINGLE_RUN = dg.BackfillPolicy.single_run()
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,11 @@ class Partitions:
     def day(self, key: str) -> date:
         """Local day of a key."""
         return date.fromisoformat(key)
+
+    def day_span(self, context: dg.AssetExecutionContext) -> tuple[date, date]:
+        """First and last local day of a run over one partition or a range of them."""
+        keys = context.partition_key_range
+        return self.day(keys.start), self.day(keys.end)
 
     def tick_key(self, tick: datetime) -> str:
         """Key of the window that starts at the instant."""

@@ -5,6 +5,7 @@ Does not belong here: the contracts, the assets.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +79,10 @@ def table_asset(key: Sequence[str], *, extra_checks: Sequence[str] = (), **more:
         ],
         **more,
     }
-    decorator: Decorator = dg.asset(**arguments)
+    with warnings.catch_warnings():
+        # `backfill_policy` is marked beta; that a range is one run is held by a test.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        decorator: Decorator = dg.asset(**arguments)
     return decorator
 
 
@@ -101,7 +105,10 @@ def column_schema(contract: TableContract) -> dg.TableSchema:
 
     from mlops_platform.contracts.schemas import pandas_schema
 
-    found: Any = pandera_schema_to_dagster_type(pandas_schema(contract)).metadata["schema"].value
+    with warnings.catch_warnings():
+        # The function is marked beta; what is used of it, the column docs, is held by a test.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        found: Any = pandera_schema_to_dagster_type(pandas_schema(contract)).metadata["schema"].value
     # Pandera on pandas knows dates and money as `object` only; the contract knows better.
     types = {column.name: column.type.value.lower() for column in contract.columns}
     columns = [

@@ -53,6 +53,13 @@ class Condition:
         return f"{quoted(self.column)} {self.operator} {_literal(self.value)}"
 
 
+def day_range(column: str, first: date, last: date) -> tuple[Condition, ...]:
+    """The days from `first` to `last`, both included."""
+    if first == last:
+        return (Condition(column, "=", first),)
+    return (Condition(column, ">=", first), Condition(column, "<=", last))
+
+
 def all_of(conditions: Sequence[Condition]) -> BooleanExpression:
     """The conjunction as an Iceberg expression."""
     from functools import reduce

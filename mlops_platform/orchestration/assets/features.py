@@ -7,7 +7,7 @@ import dagster as dg
 
 from mlops_platform import clock
 from mlops_platform.feature_pipeline.load import features_draft
-from mlops_platform.orchestration.partitions import Partitions
+from mlops_platform.orchestration.partitions import SINGLE_RUN, Partitions
 from mlops_platform.orchestration.tables import propose, table_asset
 from mlops_platform.storage.lake import Lake
 from mlops_platform.storage.read import TableSnapshot
@@ -20,13 +20,12 @@ def feature_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
         ["feature_store", "customer_features"],
         ins={"transactions": dg.AssetIn(["silver", "transactions"])},
         partitions_def=partitions.days,
-        backfill_policy=dg.BackfillPolicy.single_run(),
+        backfill_policy=SINGLE_RUN,
     )
     def customer_features(
         context: dg.AssetExecutionContext, transactions: TableSnapshot, lake: dg.ResourceParam[Lake]
     ) -> Iterator[Any]:
-        keys = context.partition_key_range
-        first, last = partitions.day(keys.start), partitions.day(keys.end)
+        first, last = partitions.day_span(context)
         created_at = clock.now(lake.settings)
         yield from propose(
             lake.settings, features_draft(lake.settings, transactions, first, last, created_at=created_at)

@@ -12,7 +12,7 @@ from mlops_platform.inference_pipeline.batch import InferenceInput
 from mlops_platform.inference_pipeline.prediction_log import REJECTED_CHECK, collect
 from mlops_platform.inference_pipeline.predictor import Predictor
 from mlops_platform.monitoring import performance, tick
-from mlops_platform.orchestration.partitions import Partitions, window_before
+from mlops_platform.orchestration.partitions import SINGLE_RUN, Partitions, window_before
 from mlops_platform.orchestration.tables import propose, reference_asset, table_asset
 from mlops_platform.storage.lake import Lake
 from mlops_platform.storage.read import TableSnapshot
@@ -115,17 +115,20 @@ def inference_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
         ["monitoring", "performance_report"],
         kinds={"scikitlearn", "iceberg"},
         partitions_def=partitions.days,
+        backfill_policy=SINGLE_RUN,
         ins={"transactions": dg.AssetIn(["silver", "transactions"])},
         deps=[dg.AssetDep(["ml", "predictions"], partition_mapping=dg.LastPartitionMapping())],
     )
     def performance_report(
         context: dg.AssetExecutionContext, transactions: TableSnapshot, lake: dg.ResourceParam[Lake]
     ) -> Iterator[Any]:
+        first, last = partitions.day_span(context)
         draft = performance.performance_report(
             lake.settings,
             lake.snapshot(PREDICTIONS),
             transactions,
-            report_date=partitions.day(context.partition_key),
+            first=first,
+            last=last,
             created_at=clock.now(lake.settings),
         )
         yield from propose(lake.settings, draft)
