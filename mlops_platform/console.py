@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -38,13 +39,16 @@ def progress(is_quiet: bool = False) -> Iterator[Callable[[str], None]]:
 
 def print_demo(demo: Demo, next_steps: Mapping[str, str]) -> None:
     """The table of a demo, the model's score beside its baselines, and what to open next."""
-    table = Table(title=f"Demo as of {demo.as_of}: {demo.status}", title_justify="left")
-    table.add_column("asset")
+    # Without vertical lines the table fits 80 columns, the longest asset name and a snapshot id included.
+    table = Table(
+        title=f"Demo as of {demo.as_of}: {demo.status}", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
+    table.add_column("asset", no_wrap=True)
     for name in ("rows", "snapshot", "seconds", "checks"):
         table.add_column(name, justify="right")
     for stage in demo.stages:
         failed = f", {stage.checks_failed} failed" if stage.checks_failed else ""
-        checks = f"{stage.checks_passed} passed{failed}" if stage.checks_passed or stage.checks_failed else "–"
+        checks = f"{stage.checks_passed} ok{failed}" if stage.checks_passed or stage.checks_failed else "–"
         rows = f"{stage.rows:,}" if stage.rows is not None else "–"
         snapshot = stage.snapshot_id if stage.snapshot_id not in {None, "None"} else "–"
         table.add_row(stage.asset, rows, snapshot, f"{stage.seconds:.1f}", checks)
@@ -57,7 +61,9 @@ def print_demo(demo: Demo, next_steps: Mapping[str, str]) -> None:
 def _print_model(demo: Demo) -> None:
     found, model = demo.decision.evaluation, demo.decision.model
     scores = Table(
-        title=f"Held-out ROC-AUC on {found.rows:,} customers at {found.evaluation_date}", title_justify="left"
+        title=f"Held-out ROC-AUC on {found.rows:,} customers at {found.evaluation_date}",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
     )
     scores.add_column("score")
     scores.add_column("ROC-AUC", justify="right")
