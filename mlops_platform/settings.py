@@ -58,7 +58,10 @@ class Settings(BaseSettings):
     @field_validator("home")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
-        return value.expanduser().absolute()
+        found = value.expanduser().absolute()
+        if any(sign in str(found) for sign in "%#?"):
+            raise ValueError("must not contain %, # or ?, which mean something else in a table's file addresses")
+        return found
 
     @field_validator("population_days", mode="before")
     @classmethod
@@ -156,7 +159,7 @@ def setting_sources(settings: Settings, **arguments: Any) -> dict[str, tuple[str
         source: Source = "default"
         if arguments.get(name) is not None:
             source = "argument"
-        elif _environment_name(name) in os.environ:
+        elif os.environ.get(_environment_name(name)):
             source = "environment"
         elif name in pinned:
             source = "mlops.toml"
@@ -175,12 +178,12 @@ def pin(settings: Settings, *, history_start: date | None = None, crm_url: str |
     pinned = _read_home_file(settings.home)
     wanted = dict(pinned)
     if history_start is not None:
-        known = pinned.get("history_start", history_start)
-        wanted["history_start"] = min(known, history_start)
+        wanted["history_start"] = min(settings.history_start or history_start, history_start)
     if crm_url is not None and mask_secrets(crm_url) == crm_url:
         wanted["crm_url"] = crm_url
     if wanted != pinned:
         path = settings.home / HOME_FILE
+        settings.home.mkdir(parents=True, exist_ok=True)
         draft = path.with_suffix(f".{os.getpid()}.tmp")
         text = "# Written by mlops: what every process of this home must agree on.\n" + tomlkit.dumps(wanted)
         draft.write_text(text, encoding="utf-8")
@@ -222,8 +225,9 @@ def apply_exports(settings: Settings) -> None:
 
 
 def mask_secrets(text: str) -> str:
-    """Replaces the password of every address in the text."""
-    return re.sub(r"(?<=://)([^:/@\s]*):([^@\s]*)@", r"\1:***@", text)
+    """Replaces the password of every address in the text, before the host or among its parameters."""
+    masked = re.sub(r"(?<=://)([^:/@\s]*):(\S*)@", r"\1:***@", text)
+    return re.sub(r"([?&](?:password|passwd|pwd|sslpassword)=)[^&\s]*", r"\1***", masked, flags=re.IGNORECASE)
 
 
 def _environment_name(field: str) -> str:
@@ -253,6 +257,6 @@ def _read_home_file(home: Path) -> dict[str, Any]:
         return {}
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{path} can't be read: {error}", hint=f"mend or remove {path}.") from error
     return {key: value for key, value in found.items() if key in {"history_start", "crm_url"}}

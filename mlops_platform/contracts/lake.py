@@ -38,6 +38,7 @@ BRONZE_CUSTOMERS = TableContract(
     ),
     partitions=(Partition("_ingested_at", "day"),),
     replace=Replace.NOTHING,
+    append_once=("_batch_id",),
 )
 
 BRONZE_TRANSACTIONS = TableContract(
@@ -56,6 +57,7 @@ BRONZE_TRANSACTIONS = TableContract(
     ),
     partitions=(Partition("_ingested_at", "day"),),
     replace=Replace.NOTHING,
+    append_once=("_batch_id",),
 )
 
 _LINEAGE = (

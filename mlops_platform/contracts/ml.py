@@ -56,6 +56,7 @@ PROMOTIONS = TableContract(
     ),
     key=("decision_id",),
     replace=Replace.NOTHING,
+    append_once=("decision_id",),
     volatile=frozenset({"decided_at"}),
 )
 
@@ -100,6 +101,7 @@ ONLINE_PREDICTIONS = TableContract(
     key=("prediction_id",),
     partitions=(Partition("predicted_at", "day"),),
     replace=Replace.NOTHING,
+    append_once=("prediction_id",),
 )
 
 DRIFT = TableContract(

@@ -84,6 +84,7 @@ class TableContract:
         partitions: Iceberg partition fields.
         replace: What one publish replaces.
         range_column: The column of `Replace.RANGE`.
+        append_once: For `Replace.NOTHING`: rows whose values of these columns the table holds already are not added.
         volatile: Columns that record the writing itself; two publishes that differ only in them are equal.
     """
 
@@ -94,12 +95,13 @@ class TableContract:
     partitions: tuple[Partition, ...] = ()
     replace: Replace = Replace.TABLE
     range_column: str | None = None
+    append_once: tuple[str, ...] = ()
     volatile: frozenset[str] = field(default_factory=frozenset)
 
     def __post_init__(self) -> None:
         names = self.column_names
         repeated = {name for name in names if names.count(name) > 1}
-        mentioned = {*self.key, *(p.column for p in self.partitions), *self.volatile}
+        mentioned = {*self.key, *self.append_once, *(p.column for p in self.partitions), *self.volatile}
         if self.range_column is not None:
             mentioned.add(self.range_column)
         unknown = mentioned - set(names)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_platform.contracts import BRONZE_CUSTOMERS, BRONZE_TRANSACTIONS, TableContract
+from mlops_platform.data_pipeline.text import define_macros
 from mlops_platform.errors import InputError, SourceError
 from mlops_platform.settings import mask_secrets
 from mlops_platform.storage.duck import quoted, session
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from mlops_platform.settings import Settings
+
+
+ISO_DAY = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_ISO_GLOB = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +110,10 @@ def span(settings: Settings, url: str) -> HistorySpan:
             check(connection, url, table)
         reader = read(connection, url, TRANSACTIONS, ("transaction_ts",))
         with session(settings) as duck:
+            define_macros(duck)
             duck.register("delivered", reader)
             found = duck.execute(
-                "SELECT count(*), min(t)::DATE, max(t)::DATE FROM (SELECT try_cast(transaction_ts AS TIMESTAMPTZ) t "
+                "SELECT count(*), min(t)::DATE, max(t)::DATE FROM (SELECT readable_time(transaction_ts) t "
                 "FROM delivered)"
             ).fetchall()
     rows, first, last = found[0]
@@ -164,7 +170,7 @@ def read(
         url: The CRM's URL, which tells the dialect.
         table: The table.
         columns: Columns wanted; those the CRM lacks come as null.
-        since: Only rows whose `updated_at` is null or on or after this day.
+        since: Only rows whose `updated_at` is null, no ISO text, or on or after this day.
     """
     import pyarrow as pa
 
@@ -172,9 +178,11 @@ def read(
     cells = ", ".join(_text(url, name) if name in present else f"NULL AS {quoted(name)}" for name in columns)
     sql = f"SELECT {cells} FROM {quoted(table.name)}"
     if since is not None:
-        moment = quoted("updated_at")
+        # A time that is not ISO text can't be compared as text: such rows are read every time.
+        moment = f"CAST({quoted('updated_at')} AS TEXT)"
         placeholder = "?" if is_sqlite(url) else "$1"
-        sql += f" WHERE {moment} IS NULL OR CAST({moment} AS TEXT) >= {placeholder}"
+        is_iso = f"{moment} GLOB '{_ISO_GLOB}'" if is_sqlite(url) else f"{moment} ~ '{ISO_DAY}'"
+        sql += f" WHERE {moment} IS NULL OR NOT ({is_iso}) OR {moment} >= {placeholder}"
     cursor = connection.cursor()
     cursor.execute(sql, (since.isoformat(),) if since is not None else None)
     batches = cursor.fetch_record_batch()

@@ -102,7 +102,8 @@ def seed(url: str, *, customers: int, days: int, seed: int, until: date, model: 
     digest = hashlib.sha256(f"{customers}/{days}/{seed}/{until}/{model.to_json()}".encode()).hexdigest()
     with connect(url, must_exist=False) as connection:
         known = _loads(connection)
-    if known and digest not in known:
+        is_used = bool(known) or _has_tables(connection)
+    if is_used and digest not in known:
         raise SourceError(
             f"the CRM {mask_secrets(url)} already holds other data",
             expected="an empty database, or the one the same seed made",
@@ -138,7 +139,9 @@ def _read_file(duck: duckdb.DuckDBPyConnection, name: str, path: Path) -> None:
     function = "read_parquet" if path.suffix == ".parquet" else "read_csv"
     options = "" if path.suffix == ".parquet" else ", all_varchar = true, header = true"
     try:
-        duck.execute(f"CREATE TABLE {name} AS SELECT * FROM {function}($path{options})", {"path": str(path)})
+        duck.execute(
+            f"CREATE TABLE {name} AS SELECT COLUMNS(*)::VARCHAR FROM {function}($path{options})", {"path": str(path)}
+        )
     except (duckdb.Error, OSError) as error:
         raise InputError(
             f"{path} can't be read: {str(error).splitlines()[0]}",
@@ -149,7 +152,8 @@ def _read_file(duck: duckdb.DuckDBPyConnection, name: str, path: Path) -> None:
 
 def _first_transactions(duck: duckdb.DuckDBPyConnection) -> None:
     duck.execute(
-        "CREATE TABLE firsts AS SELECT customer_id, min(try_cast(transaction_ts AS TIMESTAMP)) AS first_ts "
+        "CREATE TABLE firsts AS SELECT customer_id, "
+        "arg_min(transaction_ts, try_cast(transaction_ts AS TIMESTAMPTZ)) AS first_ts "
         "FROM transactions GROUP BY customer_id"
     )
 
@@ -172,10 +176,11 @@ def _with_columns(
         )
     cells = []
     for name in table.columns:
-        own = f"CAST({table.name}.{name} AS VARCHAR)" if name in present else "NULL::VARCHAR"
+        own = f"{table.name}.{name}" if name in present else "NULL::VARCHAR"
         other = fallbacks.get(name)
-        cast = "DATE" if name == "signup_date" else "TIMESTAMP"
-        value = f"coalesce({own}, CAST(try_cast({other} AS {cast}) AS VARCHAR))" if other else own
+        # A time keeps its text, offset included; a day is the one written in it.
+        text = f"CAST(try_cast({other} AS DATE) AS VARCHAR)" if name == "signup_date" else other
+        value = f"coalesce({own}, {text})" if other else own
         cells.append(f"{value} AS {name}")
     return duck.sql(f"SELECT {', '.join(cells)} FROM {source or table.name}").to_arrow_table()
 
@@ -192,6 +197,17 @@ def _loads(connection: Any) -> dict[str, tuple[int, int, str | None]]:
         # No such table: nothing was ever loaded by us. The transaction it broke must be ended on PostgreSQL.
         connection.rollback()
         return {}
+
+
+def _has_tables(connection: Any) -> bool:
+    names = {table.name for table in SOURCE_TABLES}
+    found = connection.adbc_get_objects(depth="tables").read_all().to_pylist()
+    return any(
+        table["table_name"] in names
+        for catalog in found
+        for schema in catalog["catalog_db_schemas"] or []
+        for table in schema["db_schema_tables"] or []
+    )
 
 
 def _load(url: str, digest: str, tables: dict[str, pa.Table], model: str = "") -> Load:

@@ -16,6 +16,7 @@ from mlops_platform.contracts import (
     SILVER_TRANSACTIONS,
     TableContract,
 )
+from mlops_platform.data_pipeline.text import define_macros
 from mlops_platform.storage.audit import CheckOutcome
 from mlops_platform.storage.conditions import Condition
 from mlops_platform.storage.duck import quoted, session
@@ -34,11 +35,8 @@ REJECTED_SHARE = "rejected_share"
 HAS_ROWS = "data_ready"
 SILVER_CHECKS = (ROWS_ACCOUNTED, REJECTED_SHARE, HAS_ROWS)
 
-# Half-even to cents, in decimals: DuckDB's own cast rounds halves away from zero.
-_CENTS = "try_cast(amount AS DECIMAL(38, 12)) * 100"
-_HALF_EVEN = f"""CASE
-    WHEN abs({_CENTS} - trunc({_CENTS})) = 0.5 AND trunc({_CENTS}) % 2 = 0 THEN trunc({_CENTS})
-    ELSE round({_CENTS}) END / 100"""
+# They stay in bronze; the quarantine shows a rejected row without them.
+PERSONAL = frozenset({"name", "email"})
 
 _TRANSACTION_CELLS = """
     transaction_id, customer_id, moment AS transaction_ts, moment::DATE AS transaction_date,
@@ -47,17 +45,17 @@ _TRANSACTION_CELLS = """
 _TRANSACTION_REASON = """CASE
     WHEN trim(coalesce(transaction_id, '')) = '' THEN 'transaction_id is missing'
     WHEN trim(coalesce(customer_id, '')) = '' THEN 'customer_id is missing'
-    WHEN moment IS NULL OR NOT isfinite(moment) THEN 'transaction_ts is missing or not a time'
+    WHEN moment IS NULL THEN 'transaction_ts is missing or not a time'
     WHEN money IS NULL THEN 'amount is missing or not a number' END"""
 _CUSTOMER_CELLS = """
-    customer_id, try_cast(signup_date AS TIMESTAMPTZ)::DATE AS signup_date, country, state, city,
+    customer_id, readable_time(signup_date)::DATE AS signup_date, country, state, city,
     changed AS updated_at, _batch_id, _source"""
 _CUSTOMER_REASON = "CASE WHEN trim(coalesce(customer_id, '')) = '' THEN 'customer_id is missing' END"
 
 
 def silver_transactions(settings: Settings, bronze: TableSnapshot) -> Draft:
     """Every transaction of bronze once, in its latest version, typed; unusable rows in the draft's quarantine."""
-    typed = f"try_cast(transaction_ts AS TIMESTAMPTZ) AS moment, ({_HALF_EVEN})::DECIMAL(18, 2) AS money"
+    typed = "readable_time(transaction_ts) AS moment, readable_money(amount) AS money"
     return _process(
         settings,
         bronze,
@@ -93,6 +91,7 @@ def _process(
     reason: str,
 ) -> Draft:
     with session(settings) as duck:
+        define_macros(duck)
         view = register(duck, bronze)
         raw = [name for name in bronze.contract.column_names if not name.startswith("_")]
         # Equal times of change and of ingestion leave the choice open; the row's own text settles it the same way
@@ -100,14 +99,14 @@ def _process(
         order = ", ".join(f"{quoted(name)} DESC NULLS LAST" for name in raw)
         duck.execute(f"""CREATE TEMP TABLE versions AS
             SELECT *, {reason} AS reason FROM (
-                SELECT *, {typed}, try_cast(updated_at AS TIMESTAMPTZ) AS changed,
+                SELECT *, {typed}, readable_time(updated_at) AS changed,
                     row_number() OVER (PARTITION BY {key}
-                        ORDER BY try_cast(updated_at AS TIMESTAMPTZ) DESC NULLS LAST, _ingested_at DESC, {order})
+                        ORDER BY readable_time(updated_at) DESC NULLS LAST, _ingested_at DESC, {order})
                     AS version
                 FROM {view})""")
         latest = f"version = 1 OR trim(coalesce({key}, '')) = ''"
         rows = duck.sql(f"SELECT {cells} FROM versions WHERE ({latest}) AND reason IS NULL").to_arrow_table()
-        rejected = _rejected(duck, contract, latest, raw)
+        rejected = _rejected(duck, contract, latest, [name for name in raw if name not in PERSONAL])
         total = scalar(duck, "SELECT count(*) FROM versions")
         superseded = scalar(duck, f"SELECT count(*) FROM versions WHERE NOT ({latest})")
     figures = {"read": total, "published": rows.num_rows, "quarantined": rejected.num_rows, "superseded": superseded}

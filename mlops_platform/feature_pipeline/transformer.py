@@ -126,6 +126,6 @@ def _numbers(name: str, values: Any) -> NDArray[np.float64]:
 
 def _most_frequent(values: Any, limit: int) -> list[str]:
     """The most frequent texts, sorted by code point, so that the matrix does not depend on row order."""
-    texts, counts = np.unique([str(value) for value in values if value is not None], return_counts=True)
+    texts, counts = np.unique([value for value in values if isinstance(value, str)], return_counts=True)
     order = np.lexsort((texts, -counts))[:limit]
     return sorted(str(text) for text in texts[order])

@@ -25,6 +25,7 @@ TIMEZONE_PROPERTY = "mlops.timezone"
 TABLE_PROPERTIES = {
     "commit.retry.num-retries": "20",
     "commit.retry.min-wait-ms": "50",
+    "commit.retry.total-timeout-ms": "60000",
     "write.parquet.compression-codec": "zstd",
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "100",

@@ -119,6 +119,7 @@ def publish_audited(settings: Settings, draft: Draft, *, properties: Mapping[str
     with table_lock(settings, contract.name):
         table = ensure_table(catalog, contract, settings.timezone)
         held = current(settings, contract, table)
+        rows = _unheld(held, rows)
         replaced = _replaced(held, rows, scope)
         if replaced is None:
             return _result(contract, table, rows, is_new=False)
@@ -199,6 +200,19 @@ def _range_check(rows: pa.Table, scope: Sequence[Condition]) -> CheckOutcome:
     return CheckOutcome(RANGE_CHECK, passed=not outside, message=message)
 
 
+def _unheld(held: TableSnapshot, rows: pa.Table) -> pa.Table:
+    """For an append-once table: the rows whose identity the table does not hold yet."""
+    identity = held.contract.append_once
+    if not identity or held.snapshot_id is None or not rows.num_rows:
+        return rows
+    with session(held.settings) as connection:
+        before = register(connection, held, columns=identity)
+        connection.register("published", rows)
+        names = ", ".join(map(quoted, identity))
+        fresh = connection.sql(f"SELECT * FROM published ANTI JOIN {before} USING ({names})").to_arrow_table()
+    return fresh.cast(rows.schema)
+
+
 def _replaced(held: TableSnapshot, rows: pa.Table, scope: Sequence[Condition]) -> int | None:
     """How many held rows the publish replaces; None if it would change nothing.
 
@@ -229,7 +243,8 @@ def _digest(
 
 def _commit(table: Table, rows: pa.Table, scope: Sequence[Condition] | None, properties: dict[str, str]) -> None:
     """One catalog commit; with a scope it replaces the rows there. A lost answer is looked up before it is believed."""
-    from pyiceberg.exceptions import CommitStateUnknownException
+    from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
+    from sqlalchemy.exc import SQLAlchemyError
 
     try:
         with table.transaction() as transaction:
@@ -237,7 +252,7 @@ def _commit(table: Table, rows: pa.Table, scope: Sequence[Condition] | None, pro
                 transaction.append(rows, snapshot_properties=properties)
             else:
                 transaction.overwrite(rows, overwrite_filter=all_of(scope), snapshot_properties=properties)
-    except (CommitStateUnknownException, OSError) as error:
+    except (CommitFailedException, CommitStateUnknownException, SQLAlchemyError, OSError) as error:
         if not _has_committed(table, properties[PUBLISH_ID]):
             raise StorageError(f"the commit to {table.name()} failed: {error}", hint="run this again.") from error
     table.refresh()

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from mlops_platform.settings import Settings
 
 
+# A folder named `column=value` anywhere in the path is no partition: Iceberg's metadata says what is in a file.
+_PLAIN = "hive_partitioning = false"
+
+
 @dataclass(frozen=True, slots=True)
 class TableSnapshot:
     """One state of one table: cheap to hold and to pass on, read when used.
@@ -131,7 +135,10 @@ def register(
 def _scan(snapshot: TableSnapshot, conditions: Sequence[Condition]) -> DataScan | None:
     if snapshot.table is None or snapshot.snapshot_id is None:
         return None
-    return snapshot.table.scan(row_filter=all_of(conditions), snapshot_id=snapshot.snapshot_id)
+    # A file planned through the snapshot's own schema; a column added since is null in every one of its rows.
+    known = snapshot.table.scan(snapshot_id=snapshot.snapshot_id).projection().column_names
+    planned = [condition for condition in conditions if condition.column in known]
+    return snapshot.table.scan(row_filter=all_of(planned), snapshot_id=snapshot.snapshot_id)
 
 
 def _read_files(
@@ -144,6 +151,6 @@ def _read_files(
     assert snapshot.table is not None  # noqa: S101 - files were planned from it
     files = ", ".join("'" + path.removeprefix("file://").replace("'", "''") + "'" for path in paths)
     if len(snapshot.table.schemas()) == 1:
-        return f"read_parquet([{files}])", {field.name for field in snapshot.table.schema().fields}
-    source = f"read_parquet([{files}], union_by_name = true)"
+        return f"read_parquet([{files}], {_PLAIN})", {field.name for field in snapshot.table.schema().fields}
+    source = f"read_parquet([{files}], {_PLAIN}, union_by_name = true)"
     return source, set(connection.sql(f"SELECT * FROM {source} LIMIT 0").columns)
