@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from mlops_platform.contracts import ALL_CONTRACTS
+from mlops_platform.contracts import ALL_CONTRACTS, PREDICTIONS, TRAINING_SET
 from mlops_platform.storage.catalog import load_table
 from mlops_platform.storage.publish import table_lock
 
@@ -52,16 +52,15 @@ def expire_snapshots(lake: Lake, *, now: datetime, keep: Collection[int], keep_d
 
 
 def referenced_snapshots(lake: Lake) -> set[int]:
-    """Snapshots that the training set or predictions name as what they were made from."""
-    from mlops_platform.contracts import PREDICTIONS, TRAINING_SET
+    """Snapshots that a prediction's row or a training set names as what it was made from, and all training sets.
 
-    found: set[int] = set()
-    for contract in (TRAINING_SET, PREDICTIONS):
-        table = load_table(lake.catalog, contract, lake.settings.timezone)
-        for snapshot in table.snapshots() if table is not None else []:
-            if contract is TRAINING_SET:
-                # A model's drift reference: which of them a model uses, the registry knows; there are few.
-                found.add(snapshot.snapshot_id)
-            values = snapshot.summary.additional_properties if snapshot.summary is not None else {}
-            found |= {int(v) for k, v in values.items() if k.endswith("-snapshot-id") and v.isdigit()}
+    Every training set is kept: it is some model's drift reference, and there are few.
+    """
+    with lake.snapshot(PREDICTIONS).relation(["feature_snapshot_id"]) as (duck, view):
+        found = {int(row[0]) for row in duck.execute(f"SELECT DISTINCT feature_snapshot_id FROM {view}").fetchall()}
+    table = load_table(lake.catalog, TRAINING_SET, lake.settings.timezone)
+    for snapshot in table.snapshots() if table is not None else []:
+        found.add(snapshot.snapshot_id)
+        values = snapshot.summary.additional_properties if snapshot.summary is not None else {}
+        found |= {int(v) for k, v in values.items() if k.endswith("-snapshot-id") and v.isdigit()}
     return found

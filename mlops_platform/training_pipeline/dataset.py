@@ -14,7 +14,7 @@ from mlops_platform.errors import NotEnoughDataError
 from mlops_platform.storage.conditions import Condition
 from mlops_platform.storage.duck import quoted, session
 from mlops_platform.storage.publish import Draft
-from mlops_platform.storage.read import register
+from mlops_platform.storage.read import register, scalar
 from mlops_platform.training_pipeline.labels import LabelledDates, label_sql, labelled_dates, population_sql
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ def training_set(settings: Settings, features: TableSnapshot, transactions: Tabl
             where=[Condition("transaction_date", "<=", as_of), Condition("transaction_date", ">", min(days))],
         )  # fmt: skip
         duck.execute(f"CREATE TEMP TABLE purchases AS SELECT * FROM {view} WHERE amount > 0")
-        _require_features(duck, dates)
+        first = _first_purchase(transactions)
+        _require_features(duck, dates, first)
         rows = duck.sql(_dataset_sql(settings, dates)).to_arrow_table()
     _require_both_classes(rows, dates)
     return Draft(
@@ -85,12 +86,17 @@ def _dataset_sql(settings: Settings, dates: LabelledDates) -> str:
         ORDER BY feature_date, customer_id"""
 
 
-def _require_features(duck: duckdb.DuckDBPyConnection, dates: LabelledDates) -> None:
+def _first_purchase(transactions: TableSnapshot) -> date | None:
+    with transactions.relation(("transaction_date", "amount")) as (duck, view):
+        first: date | None = scalar(duck, f"SELECT min(transaction_date) FROM {view} WHERE amount > 0")
+    return first
+
+
+def _require_features(duck: duckdb.DuckDBPyConnection, dates: LabelledDates, first: date | None) -> None:
     found = {row[0] for row in duck.execute("SELECT DISTINCT feature_date FROM features").fetchall()}
-    missing = [day for day in dates.all if day not in found]
-    # A training date before the first purchase has no rows and is no loss; E and the newest one are needed.
-    needed = {dates.evaluation, dates.training[0]}
-    if needed & set(missing):
+    # A day before the first purchase has no rows to miss.
+    missing = [day for day in dates.all if day not in found and (first is None or day >= first)]
+    if missing:
         raise NotEnoughDataError(
             f"feature_store.customer_features has no rows for feature_date {', '.join(map(str, missing))}",
             expected=f"the {len(dates.all)} feature_dates of a training as of this day",

@@ -97,6 +97,10 @@ def auc_difference(labels: Floats, ours: Floats, theirs: Floats) -> AucDifferenc
 
     positive = labels.astype(bool)
     m, n = int(positive.sum()), int((~positive).sum())
+    if min(m, n) < 2:
+        # One row of a class has no variance: nothing is known of the difference but that it lies between −1 and 1.
+        ours_auc, theirs_auc = (_components(scores, positive)[0] for scores in (ours, theirs))
+        return AucDifference(ours_auc, theirs_auc, -1.0, 1.0)
     aucs, of_positives, of_negatives = zip(*(_components(s, positive) for s in (ours, theirs)), strict=True)
     covariance = np.cov(np.vstack(of_positives)) / m + np.cov(np.vstack(of_negatives)) / n
     contrast = np.array([1.0, -1.0])

@@ -17,6 +17,7 @@ from mlops_platform.contracts.ml import TARGET
 from mlops_platform.contracts.schemas import arrow_schema
 from mlops_platform.storage.conditions import Condition
 from mlops_platform.storage.publish import Draft
+from mlops_platform.storage.read import scalar
 from mlops_platform.training_pipeline.dataset import data_digest, split_rows
 from mlops_platform.training_pipeline.evaluation import AucDifference, Metrics, auc_difference, evaluate
 from mlops_platform.training_pipeline.models import RANDOM_STATE
@@ -150,7 +151,7 @@ def decide(
     elif refusal is not None and model.stage not in {PRODUCTION, STAGING}:
         model = manager.transition_model_stage(model.name, model.version, STAGING)
     decision = Decision(model.stage == PRODUCTION, refusal or "passed every condition", model, evaluation)
-    row = _promotion_row(trained, decision, decided_at)
+    row = _promotion_row(trained, decision, decided_at, after=_last_promotion(lake, model.name))
     is_known = was_champion or lake.snapshot(PROMOTIONS).count([Condition("decision_id", "=", row["decision_id"])])
     schema = arrow_schema(PROMOTIONS)
     rows = schema.empty_table() if is_known else pa.Table.from_pylist([row], schema=schema)
@@ -160,14 +161,15 @@ def decide(
 def gate(evaluation: Evaluation) -> str | None:
     """Why the model is refused; None if it passes."""
     recency, score, champion = evaluation.recency, evaluation.churn_score, evaluation.champion
-    if recency.lower <= 0:
+    # Written so that an interval that is no number (one row of a class has no variance) is no evidence.
+    if not recency.lower > 0:
         return (
             f"does not beat recency-only: ROC-AUC {recency.ours:.4f} against {recency.theirs:.4f}, lower 95 % bound of "
             f"the difference {recency.lower:+.4f}"
         )
-    if score.upper < 0:
+    if not score.upper >= 0:
         return f"is significantly worse than churn_score alone: ROC-AUC {score.ours:.4f} against {score.theirs:.4f}"
-    if champion is not None and (champion.upper < 0 or champion.difference < -CHAMPION_TOLERANCE):
+    if champion is not None and not (champion.upper >= 0 and champion.difference >= -CHAMPION_TOLERANCE):
         return (
             f"is worse than the champion, version {evaluation.champion_version}: ROC-AUC {champion.ours:.4f} against "
             f"{champion.theirs:.4f}"
@@ -188,10 +190,23 @@ def _sample(n: int) -> Any:
     return np.sort(np.random.default_rng(RANDOM_STATE).choice(n, MAX_INTERVAL_ROWS, replace=False))
 
 
-def _promotion_row(trained: TrainedModel, decision: Decision, decided_at: datetime) -> dict[str, Any]:
+def _last_promotion(lake: Lake, model_name: str) -> str | None:
+    """The decision that made the present champion: a decision after another one is another decision."""
+    name = Condition("model_name", "=", model_name)
+    with lake.snapshot(PROMOTIONS).relation(["decision_id", "decided_at", "decision", "model_name"], [name]) as found:
+        duck, view = found
+        last: str | None = scalar(
+            duck, f"SELECT arg_max(decision_id, decided_at) FROM {view} WHERE decision = 'promoted'"
+        )
+    return last
+
+
+def _promotion_row(
+    trained: TrainedModel, decision: Decision, decided_at: datetime, *, after: str | None
+) -> dict[str, Any]:
     found = decision.evaluation
     rival = found.champion_version if found.champion is not None else None
-    what = f"{trained.identity}/{found.rows_digest}/{rival}"
+    what = f"{trained.identity}/{found.rows_digest}/{rival}/{after}"
     return {
         "decision_id": hashlib.sha256(what.encode()).hexdigest()[:32],
         "decided_at": decided_at,

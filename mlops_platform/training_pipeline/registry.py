@@ -152,15 +152,31 @@ class MLflowManager:
 
         import skops.io
         from mlflow.exceptions import MlflowException
+        from sklearn.pipeline import Pipeline
         from skops.io.exceptions import UntrustedTypesFoundException
 
         try:
             path = Path(self.client.download_artifacts(run_id, f"{MODEL_PATH}/{MODEL_FILE}"))
-            return skops.io.load(path, trusted=list(TRUSTED_TYPES))
-        except (MlflowException, OSError, BadZipFile, EOFError, KeyError, ValueError) as error:
-            raise ModelError(f"run {run_id} has no readable model: {error}", hint="train again.") from error
+            model = skops.io.load(path, trusted=list(TRUSTED_TYPES))
         except UntrustedTypesFoundException as error:
             raise ModelError(f"the model of run {run_id} holds types that are not trusted: {error}") from error
+        except (
+            MlflowException,
+            OSError,
+            BadZipFile,
+            EOFError,
+            LookupError,
+            ValueError,
+            AttributeError,
+            TypeError,
+        ) as error:
+            # What skops raises for a damaged or foreign file depends on where it stops reading.
+            raise ModelError(f"run {run_id} has no readable model: {error}", hint="train again.") from error
+        if not isinstance(model, Pipeline) or "features" not in model.named_steps:
+            raise ModelError(
+                f"the model of run {run_id} is no pipeline of features and classifier", hint="train again."
+            )
+        return model
 
     def register_model(
         self, model_uri: str, name: str, tags: Mapping[str, str] | None = None, description: str | None = None
@@ -187,8 +203,12 @@ class MLflowManager:
             moved = self.client.transition_model_version_stage(
                 name, version, stage, archive_existing_versions=archive_existing_versions
             )
-        if stage in {PRODUCTION, STAGING}:
-            self.client.set_registered_model_alias(name, stage.lower(), version)
+        aliases = self.client.get_registered_model(name).aliases
+        for alias in (PRODUCTION.lower(), STAGING.lower()):
+            if alias == stage.lower():
+                self.client.set_registered_model_alias(name, alias, version)
+            elif str(aliases.get(alias)) == version:
+                self.client.delete_registered_model_alias(name, alias)
         return _registered(moved)
 
     def in_stage(self, name: str, stage: str) -> RegisteredModel | None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_platform.contracts import FEATURE_NAMES
 from mlops_platform.contracts.features import FEATURE_VERSION
 from mlops_platform.contracts.ml import TARGET
+from mlops_platform.errors import InputError
 from mlops_platform.training_pipeline.dataset import data_digest, split_rows
 from mlops_platform.training_pipeline.evaluation import best_threshold, evaluate
 from mlops_platform.training_pipeline.models import DEFAULT_MODEL_TYPE, code_digest, make_model
@@ -105,7 +106,14 @@ def _fit(manager: MLflowManager, run_id: str, model: Any, parameters: dict[str, 
     for key, value in parameters.items():
         if value is not None:
             manager.client.log_param(run_id, key, value)
-    model.fit(train_rows.select(FEATURE_NAMES), _labels(train_rows))
+    try:
+        model.fit(train_rows.select(FEATURE_NAMES), _labels(train_rows))
+    except ValueError as error:
+        # The rows passed their contract: what a classifier refuses is a value of its parameters.
+        raise InputError(
+            f"{parameters['model_type']} refuses its hyperparameters: {str(error).strip().splitlines()[0]}",
+            expected="values of the types its documentation names",
+        ) from error
     probabilities = model.predict_proba(validation.select(FEATURE_NAMES))[:, 1]
     threshold = best_threshold(_labels(validation), probabilities)
     quality = evaluate(_labels(validation), probabilities, threshold)

@@ -128,7 +128,7 @@ TWO = (Column("a", ColumnType.INT, "A number"), Column("b", ColumnType.INT, "Ano
         {"replace": Replace.RANGE},
         {"range_column": "a"},
     ],
-    ids=lambda arguments: "+".join(arguments),
+    ids="+".join,
 )
 def test_an_inconsistent_contract_cannot_be_made(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"^t\.x: "):

@@ -54,12 +54,14 @@ class TestImport:
     @pytest.mark.parametrize("suffix", ["parquet", "csv"])
     def test_every_row_is_kept_and_missing_times_filled(self, tmp_path: Path, url: str, suffix: str) -> None:
         assert import_files(folder(tmp_path, suffix=suffix), url) == Load(3, 3, is_new=True)
-        assert query(url, "SELECT transaction_id, amount, updated_at, category FROM transactions ORDER BY 3") == [
+        assert query(
+            url, "SELECT transaction_id, amount, substr(updated_at, 1, 19), category FROM transactions ORDER BY 3"
+        ) == [
             ("2", "-2" if suffix == "csv" else "-2.0", "2024-01-01 00:00:00", None),
             ("1", "1.5", "2024-01-02 03:04:05", None),
             ("2", "0" if suffix == "csv" else "0.0", "2024-05-01 00:00:00", None),
         ]
-        assert query(url, "SELECT customer_id, signup_date, updated_at FROM customers ORDER BY 1") == [
+        assert query(url, "SELECT customer_id, signup_date, substr(updated_at, 1, 19) FROM customers ORDER BY 1") == [
             ("a", "2024-01-01", "2024-01-01 00:00:00"),
             ("b", "2024-05-01", "2024-05-01 00:00:00"),
             ("never bought", None, None),
@@ -77,7 +79,7 @@ class TestImport:
         )
         import_files(folder(tmp_path, customers, sales, "csv"), url)
         assert query(url, "SELECT transaction_ts, amount, updated_at FROM transactions ORDER BY transaction_id") == [
-            ("2024-01-01", "5", "2024-01-01 00:00:00"),
+            ("2024-01-01", "5", "2024-01-01"),
             ("soon", "x", "2024-02-02"),
         ]
         assert query(url, "SELECT signup_date FROM customers ORDER BY customer_id") == [
@@ -107,7 +109,6 @@ class TestImport:
         assert {row[0][:10] for row in query(url, "SELECT transaction_ts FROM transactions")} == {"2024-01-02"}
         assert query(url, "SELECT signup_date FROM customers WHERE customer_id = 'a'") == [("2024-01-02",)]
 
-    @pytest.mark.xfail(strict=True, reason="the fallback drops the offset, so it is another instant")
     def test_a_filled_updated_at_is_the_transactions_instant(self, tmp_path: Path, url: str) -> None:
         times = pa.array([datetime(2024, 1, 2, 3, tzinfo=UTC)] * 3)
         import_files(folder(tmp_path, transactions=SALES.set_column(2, "transaction_ts", times)), url)
@@ -152,7 +153,6 @@ class TestImport:
             import_files(folder(tmp_path), url)
         assert query(url, "SELECT count(*) FROM customers") == [(0,)]
 
-    @pytest.mark.xfail(strict=True, reason="ids of different types in the two files end in DuckDB's own error")
     def test_ids_may_be_numbers_in_one_file_and_text_in_the_other(self, tmp_path: Path, url: str) -> None:
         assert import_files(folder(tmp_path, customers=pa.table({"customer_id": [1, 2]})), url).customers == 2
 
@@ -172,7 +172,6 @@ class TestSeed:
         with pytest.raises(SourceError, match="already holds other data"):
             seed(url, customers=5, days=60, seed=2, until=self.UNTIL)
 
-    @pytest.mark.xfail(strict=True, reason="only loads of its own are looked for: synthetic rows are mixed in")
     def test_a_database_with_rows_of_its_own_is_refused(self, tmp_path: Path) -> None:
         url = make_crm(tmp_path / "crm.db", [transaction(1)])
         with pytest.raises(SourceError, match="already holds other data"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,9 @@ def url(tmp_path: Path) -> str:
 def ingest(
     lake: Lake, url: str, at: datetime = FIRST, *, table: SourceTable = TRANSACTIONS, source: str = "crm"
 ) -> PublishResult:
-    return lake.publish(new_rows(lake, url, table, source=source, ingested_at=at))
+    """Ingests one table; `rows` of the result are those of the batch, not of the table."""
+    draft = new_rows(lake, url, table, source=source, ingested_at=at)
+    return replace(lake.publish(draft), rows=draft.rows.num_rows)
 
 
 def held(lake: Lake) -> list[str]:
@@ -96,12 +99,12 @@ def test_late_rows_within_the_overlap_arrive(lake: Lake, url: str) -> None:
 
 def test_the_watermark_is_the_latest_day_of_change_and_saves_reading(lake: Lake, url: str) -> None:
     ingest(lake, url)
-    assert lake.properties(TRANSACTIONS.bronze)["watermark"] == "2024-03-01"
+    assert lake.properties(TRANSACTIONS.bronze)["watermark.crm"] == "2024-03-01"
     add(url, "transactions", later(3))
     draft = new_rows(lake, url, TRANSACTIONS, source="crm", ingested_at=SECOND)
     assert draft.figures.items() >= {"since": "2024-02-28", "delivered": 3, "new": 1}.items()
     lake.publish(draft)
-    assert lake.properties(TRANSACTIONS.bronze)["watermark"] == "2024-04-01"
+    assert lake.properties(TRANSACTIONS.bronze)["watermark.crm"] == "2024-04-01"
     draft = new_rows(lake, url, TRANSACTIONS, source="crm", ingested_at=SECOND)
     assert draft.figures.items() >= {"since": "2024-03-30", "delivered": 1, "new": 0}.items()
 
@@ -109,7 +112,7 @@ def test_the_watermark_is_the_latest_day_of_change_and_saves_reading(lake: Lake,
 def test_the_watermark_is_a_day_of_the_business_time_zone(tmp_path: Path) -> None:
     there = Lake(load_settings(home=tmp_path / "home", timezone="America/Sao_Paulo"))
     ingest(there, make_crm(tmp_path / "crm.db", [transaction(1, updated_at="2024-03-01T01:00:00Z")]))
-    assert there.properties(TRANSACTIONS.bronze)["watermark"] == "2024-02-29"
+    assert there.properties(TRANSACTIONS.bronze)["watermark.crm"] == "2024-02-29"
 
 
 def test_without_any_time_of_change_everything_is_read_every_time(lake: Lake, tmp_path: Path) -> None:
@@ -150,35 +153,30 @@ class TestLost:
     """Rows that a delivery brings and ingestion does not see."""
 
     @pytest.mark.parametrize("changed", ["", "01/06/2024"])
-    @pytest.mark.xfail(strict=True, reason="CAST(updated_at AS TEXT) >= since compares an unreadable time as text")
     def test_a_later_row_whose_time_of_change_is_unreadable(self, lake: Lake, url: str, changed: str) -> None:
         ingest(lake, url)
         add(url, "transactions", later(3, updated_at=changed))
         assert ingest(lake, url, SECOND).rows == 1
         assert not ingest(lake, url, SECOND).is_new
 
-    @pytest.mark.xfail(strict=True, reason="one time in the far future holds the watermark there for ever")
     def test_rows_after_one_with_a_time_in_the_far_future(self, lake: Lake, tmp_path: Path) -> None:
         url = make_crm(tmp_path / "crm.db", [transaction(1), transaction(2, updated_at="2999-01-01")])
         ingest(lake, url)
         add(url, "transactions", later(3))
         assert ingest(lake, url, SECOND).rows == 1
 
-    @pytest.mark.xfail(strict=True, reason="the watermark becomes `infinity`, which is no date", raises=ValueError)
     def test_rows_after_one_changed_at_infinity(self, lake: Lake, tmp_path: Path) -> None:
         url = make_crm(tmp_path / "crm.db", [transaction(1), transaction(2, updated_at="infinity")])
         ingest(lake, url)
         add(url, "transactions", later(3))
         assert ingest(lake, url, SECOND).rows == 1
 
-    @pytest.mark.xfail(strict=True, reason="watermark and held rows are the table's, not the source's")
     def test_rows_of_a_second_source(self, lake: Lake, url: str, tmp_path: Path) -> None:
         add(url, "transactions", later(3))
         ingest(lake, url, source="shop")
         other = make_crm(tmp_path / "other.db", [transaction(8), later(9), later(3)])
         assert ingest(lake, other, source="web").rows == 3
 
-    @pytest.mark.xfail(strict=True, reason="bronze is not deduplicated by _batch_id")
     def test_a_batch_published_twice_is_held_once(self, lake: Lake, url: str) -> None:
         # Two ingestions at a time read before either publishes.
         drafts = [new_rows(lake, url, TRANSACTIONS, source="crm", ingested_at=at) for at in (FIRST, SECOND)]

@@ -29,6 +29,7 @@ RANGE = TableContract(
         Column("price", ColumnType.MONEY, "Money"),
         Column("size", ColumnType.DOUBLE, "Its size", nullable=True, ge=0, le=100),
         Column("colour", ColumnType.STRING, "Its colour", nullable=True, isin=("red", "blue")),
+        Column("length", ColumnType.DOUBLE, "Its length, of any sign", nullable=True),
         Column("_at", ColumnType.TIMESTAMP, "When it was written"),
     ),
     key=("thing", "day"),
@@ -43,7 +44,7 @@ APPEND = replace(RANGE, name="test.appended", replace=Replace.NOTHING, range_col
 
 def rows(*things: str, day: date = JAN, at: datetime = AT, **cells: Any) -> pa.Table:
     """A row for each thing; `cells` override columns."""
-    row = {"day": day, "price": Decimal("9.99"), "size": 1.5, "colour": "red", "_at": at, **cells}
+    row = {"day": day, "price": Decimal("9.99"), "size": 1.5, "colour": "red", "length": -2.5, "_at": at, **cells}
     schema = pa.schema([field.with_nullable(True) for field in arrow_schema(RANGE)])
     return pa.Table.from_pylist([{"thing": thing, **row} for thing in things], schema=schema)
 

@@ -18,7 +18,7 @@ from mlops_platform_tests.oracles.histories import dated_transactions
 from mlops_platform_tests.oracles.labels import churned, population
 from mlops_platform_tests.unit.training_pipeline.worlds import buy
 
-REPEATABLE = settings(max_examples=80, derandomize=True, database=None, deadline=None)
+REPEATABLE = settings(max_examples=50, derandomize=True, database=None, deadline=None)
 D = date(2024, 3, 31)
 KEYS = pa.schema([("customer_id", pa.string()), ("feature_date", pa.date32())])
 SALES = pa.schema([("customer_id", pa.string()), ("transaction_date", pa.date32()), ("amount", pa.decimal128(18, 2))])

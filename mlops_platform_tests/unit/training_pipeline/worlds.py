@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 
 import pyarrow as pa
@@ -83,7 +83,7 @@ def history(customers: int = 250, days: int = 330, until: date = AS_OF, seed: in
 
 def buy(customer: str, day: date, amount: str = "10.00", hour: int = 10) -> Purchase:
     """One purchase."""
-    return Purchase(customer, datetime(day.year, day.month, day.day, hour), Decimal(amount), "books", "card")
+    return Purchase(customer, datetime.combine(day, time(hour)), Decimal(amount), "books", "card")
 
 
 def silver_rows(settings: Settings, purchases: Iterable[Purchase]) -> pa.Table:
