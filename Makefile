@@ -31,7 +31,7 @@ train: setup ## Train, evaluate and promote a churn model
 
 .PHONY: test
 test: setup ## Run the tests
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 .PHONY: check
 check: setup ## Run ruff, mypy and the architecture tests
