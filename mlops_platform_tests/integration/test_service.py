@@ -357,4 +357,5 @@ def test_without_a_model_it_says_what_to_do(tmp_path: Path) -> None:
         response = server.http.post("/predict", json={"features": {}})
         assert response.status_code == 503
         assert "mlops demo" in response.json()["error"]
-        assert not (tmp_path / "home").exists()
+        # BentoML's own scratch folder aside, asking made nothing.
+        assert {path.name for path in (tmp_path / "home").iterdir()} <= {"bentoml"}
