@@ -38,6 +38,7 @@ class Runner:
         self._instance = instance
         self._progress = progress
         self._stages: dict[dg.AssetKey, Stage] = {}
+        self._rows: dict[str, dict[str | None, int]] = {}
         self.spent: dict[str, float] = {}
 
     @property
@@ -95,7 +96,10 @@ class Runner:
             stage = self.stage(event.asset_key)  # type: ignore[arg-type]
             for name in ("dagster/row_count", "dagster/partition_row_count"):
                 if name in metadata:
-                    stage.rows = int(str(metadata[name].value)) + (stage.rows or 0)
+                    # By partition: one that two jobs of the demo materialize counts once.
+                    rows = self._rows.setdefault(stage.asset, {})
+                    rows[event.materialization.partition] = int(str(metadata[name].value))
+                    stage.rows = sum(rows.values())
             if "snapshot_id" in metadata:
                 stage.snapshot_id = str(metadata["snapshot_id"].value)
         for check in result.get_asset_check_evaluations():

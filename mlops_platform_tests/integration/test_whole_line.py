@@ -1,0 +1,173 @@
+"""The demo on a small synthetic CRM: its result, what a second run changes, and what is left of a killed one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlops_platform.contracts import ALL_CONTRACTS
+from mlops_platform.data_pipeline.crm_load import seed
+from mlops_platform.settings import Settings, load_settings
+from mlops_platform.storage.duck import quoted
+from mlops_platform.storage.lake import Lake
+
+UNTIL = date(2025, 3, 31)
+ASSETS = {
+    "bronze/crm_customers",
+    "bronze/crm_transactions",
+    "silver/customers",
+    "silver/transactions",
+    "feature_store/customer_features",
+    "monitoring/performance_report",
+    "ml/training_set",
+    "ml/churn_model",
+    "ml/model_evaluation",
+    "ml/production_model",
+    "ml/inference_input",
+    "ml/serving_model",
+    "ml/predictions",
+    "monitoring/drift_report",
+    "ml/online_predictions",
+}
+
+
+def demo(settings: Settings, url: str) -> dict[str, Any]:
+    from mlops_platform.definitions import build_definitions
+    from mlops_platform.orchestration.demo import run_demo
+
+    done = run_demo(settings, build_definitions, crm_url=url, as_of=None, progress=lambda line: None)
+    return done.as_dict()
+
+
+def contents(lake: Lake) -> dict[str, Any]:
+    """Each table's rows as an order-free digest, without what differs from one home to another."""
+    found = {}
+    for contract in ALL_CONTRACTS:
+        ours = {"run_id", "feature_snapshot_id", "decision_id"}
+        cells = ", ".join(quoted(name) for name in contract.content_columns if name not in ours)
+        with lake.snapshot(contract).relation() as (duck, view):
+            found[contract.name] = duck.execute(f"SELECT count(*), sum(hash({cells})::HUGEINT) FROM {view}").fetchall()
+    return found
+
+
+def snapshots(lake: Lake) -> dict[str, int | None]:
+    return {contract.name: lake.snapshot(contract).snapshot_id for contract in ALL_CONTRACTS}
+
+
+@pytest.fixture(scope="module")
+def crm(tmp_path_factory: pytest.TempPathFactory) -> str:
+    url = f"sqlite:///{tmp_path_factory.mktemp('crm') / 'crm.db'}"
+    seed(url, customers=1_500, days=560, seed=11, until=UNTIL)
+    return url
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return load_settings(home=tmp_path_factory.mktemp("whole") / "home")
+
+
+@pytest.fixture(scope="module")
+def first(settings: Settings, crm: str) -> dict[str, Any]:
+    return demo(settings, crm)
+
+
+def test_the_result_is_as_documented(first: dict[str, Any]) -> None:
+    assert (first["status"], first["as_of"]) == ("ok", UNTIL.isoformat())
+    assert {stage["asset"] for stage in first["stages"]} == ASSETS
+    for stage in first["stages"]:
+        assert list(stage) == ["asset", "rows", "snapshot_id", "seconds", "checks_passed", "checks_failed"]
+        assert stage["checks_failed"] == 0
+    model = first["model"]
+    assert set(model) == {
+        "name", "version", "stage", "model_type", "roc_auc", "roc_auc_recency_only", "roc_auc_best_possible",
+    }  # fmt: skip
+    assert (model["version"], model["stage"], model["model_type"]) == ("1", "Production", "xgboost")
+    assert model["roc_auc_recency_only"] < model["roc_auc"] < model["roc_auc_best_possible"] + 0.01
+    assert first["predictions"]["rows"] > 1_000
+    assert Path(first["drift"]["report_path"]).read_text(encoding="utf-8").startswith("<")
+    json.dumps(first)
+
+
+def test_every_stage_has_written_its_table(settings: Settings, first: dict[str, Any]) -> None:
+    rows = {stage["asset"]: stage["rows"] for stage in first["stages"]}
+    lake = Lake(settings)
+    for contract in ALL_CONTRACTS:
+        asset = contract.name.replace(".", "/")
+        if asset in rows:
+            assert lake.snapshot(contract).count() == rows[asset]
+
+
+def test_the_runs_are_in_the_persistent_instance(settings: Settings, first: dict[str, Any]) -> None:
+    import dagster as dg
+
+    from mlops_platform.orchestration.instance import open_instance
+
+    assert first["status"] == "ok"
+    with open_instance(settings) as instance:
+        runs = instance.get_runs()
+        assert {run.status for run in runs} == {dg.DagsterRunStatus.SUCCESS}
+        key = dg.AssetKey(["ml", "predictions"])
+        assert instance.get_latest_materialization_event(key) is not None
+
+
+def test_the_same_again_changes_nothing(settings: Settings, crm: str, first: dict[str, Any]) -> None:
+    lake = Lake(settings)
+    before, held = snapshots(lake), contents(lake)
+    again = demo(settings, crm)
+    assert snapshots(Lake(settings)) == before
+    assert contents(Lake(settings)) == held
+    assert again["model"] == first["model"]
+    assert [(s["asset"], s["rows"]) for s in again["stages"]] == [(s["asset"], s["rows"]) for s in first["stages"]]
+
+
+def test_a_refused_model_is_no_failure(
+    tmp_path: Path, crm: str, monkeypatch: pytest.MonkeyPatch, first: dict[str, Any]
+) -> None:
+    from mlops_platform.training_pipeline import promotion
+
+    monkeypatch.setattr(promotion, "gate", lambda evaluation: "is refused by this test")
+    refused = demo(load_settings(home=tmp_path / "home"), crm)
+    assert (refused["status"], refused["predictions"], refused["drift"]) == ("not_promoted", None, None)
+    assert refused["reason"] == "is refused by this test"
+    assert refused["model"]["stage"] == "Staging"
+    assert refused["model"]["roc_auc"] == first["model"]["roc_auc"]
+
+
+def test_a_killed_demo_is_finished_by_the_next(
+    settings: Settings, crm: str, tmp_path: Path, first: dict[str, Any]
+) -> None:
+    home = tmp_path / "home"
+    kill_when(lambda line: "customer_features" in line and "3/" in line, crm, home)
+    after = load_settings(home=home)
+    assert demo(after, crm)["model"]["roc_auc"] == first["model"]["roc_auc"]
+    assert contents(Lake(after)) == contents(Lake(settings))
+
+    import dagster as dg
+
+    from mlops_platform.orchestration.instance import open_instance
+
+    with open_instance(after) as instance:
+        statuses = [run.status for run in instance.get_runs()]
+    assert statuses.count(dg.DagsterRunStatus.FAILURE) == 1
+    assert dg.DagsterRunStatus.STARTED not in statuses
+
+
+def kill_when(is_there: Callable[[str], bool], url: str, home: Path) -> None:
+    """Runs the demo as a process and kills it, as the kernel would, at a line of its progress."""
+    command = [sys.executable, "-m", "mlops_platform.cli", "demo", "--crm", url, "--home", str(home)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if is_there(line):
+                os.kill(process.pid, signal.SIGKILL)
+                break
+    assert process.returncode == -signal.SIGKILL
