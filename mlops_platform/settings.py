@@ -245,7 +245,7 @@ def _validated(values: dict[str, Any]) -> Settings:
         name = _environment_name(field) if field in Settings.model_fields else field
         raise SettingsError(
             f"{name} is {first.get('input')!r}: {first['msg']}",
-            hint="`mlops settings` prints every setting, its value and where it came from.",
+            hint=f"correct or unset {name}; `mlops settings` then prints every setting and where it came from.",
         ) from error
 
 

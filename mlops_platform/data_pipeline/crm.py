@@ -99,6 +99,11 @@ def is_sqlite(url: str) -> bool:
     return url.startswith("sqlite:")
 
 
+def absolute(url: str) -> str:
+    """The URL as it reads from any folder: a relative SQLite path is made absolute."""
+    return f"sqlite:///{Path(sqlite_path(url)).absolute()}" if url.startswith("sqlite:///") else url
+
+
 def span(settings: Settings, url: str) -> HistorySpan:
     """Checks that both tables are there with their columns and rows, and finds the span of the history.
 

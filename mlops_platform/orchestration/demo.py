@@ -15,7 +15,7 @@ import dagster as dg
 
 from mlops_platform import clock
 from mlops_platform.contracts import SILVER_TRANSACTIONS
-from mlops_platform.data_pipeline.crm import HistorySpan, span
+from mlops_platform.data_pipeline.crm import HistorySpan, absolute, span
 from mlops_platform.data_pipeline.crm_load import seed, synthetic_model
 from mlops_platform.errors import InputError, NotEnoughDataError
 from mlops_platform.orchestration.best_possible import best_possible_auc
@@ -112,12 +112,12 @@ def run_demo(
     start = perf_counter()
     instance = open_instance(settings)
     reap(instance)
-    url = crm_url or _seeded(settings, progress)
+    url = absolute(crm_url or _seeded(settings, progress))
     progress("reading the CRM's span")
     history = span(settings, url)
     day = _as_of(settings, history, as_of)
-    settings = pin(settings, history_start=history.first_day, crm_url=url).model_copy(update={"as_of": day})
     dates = labelled_dates(day, history.first_day, settings.horizon_days)
+    settings = pin(settings, history_start=history.first_day, crm_url=url).model_copy(update={"as_of": day})
     partitions = Partitions(settings)
     tick = min(clock.tick_of(day, settings.zone), clock.last_ended_tick(clock.now(settings), settings.zone))
     runner = Runner(build(settings), instance, progress)
@@ -201,8 +201,15 @@ def _seeded(settings: Settings, progress: Progress) -> str:
 
 def _as_of(settings: Settings, history: HistorySpan, as_of: date | None) -> date:
     """The day to work as of: never later than the last day that is complete."""
+    complete = clock.last_complete_day(clock.now(settings), settings.zone)
     if as_of is None:
-        return min(history.last_day, clock.last_complete_day(clock.now(settings), settings.zone))
+        return min(history.last_day, complete)
+    if as_of > complete:
+        raise InputError(
+            f"--as-of {as_of} is not over yet",
+            expected=f"a day up to {complete}",
+            hint="choose an earlier --as-of, or leave it out for the last day with a transaction.",
+        )
     if as_of < history.first_day:
         raise InputError(
             f"--as-of {as_of} lies before the CRM's first transaction on {history.first_day}",

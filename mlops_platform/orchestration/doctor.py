@@ -64,6 +64,9 @@ def _safely(subject: str, look: Callable[[Settings], Finding], settings: Setting
 
 
 def _home(settings: Settings) -> Finding:
+    if settings.home.exists() and not settings.home.is_dir():
+        mend = "choose a folder with --home DIR or MLOPS_HOME"
+        return Finding("home", is_ok=False, message=f"{settings.home} is a file", mend=mend)
     if not settings.home.is_dir():
         return Finding("home", is_ok=False, message=f"{settings.home} does not exist yet", mend="mlops demo")
     free = shutil.disk_usage(settings.home).free / 1e9

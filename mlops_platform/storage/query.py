@@ -79,11 +79,11 @@ def parse(sql: str) -> exp.Query:
     statement = statements[0]
     if statement.find(exp.Into, exp.DML, exp.DDL):
         raise QueryError("the SQL writes", expected="one SELECT; tables change through the pipelines only")
-    named_here = {cte.alias_or_name for cte in statement.find_all(exp.CTE)}
+    named_here = {cte.alias_or_name.lower() for cte in statement.find_all(exp.CTE)}
     for table in statement.find_all(exp.Table):
         if not isinstance(table.this, exp.Identifier):
             raise QueryError(f"{table.sql(dialect=DIALECT)} is no table", expected="tables by name, no functions")
-        if _name(table) not in _TABLES and not (not table.db and table.name in named_here):
+        if _name(table) not in _TABLES and not (not table.db and table.name.lower() in named_here):
             raise QueryError(
                 f"there is no table {table.sql(dialect=DIALECT)}", expected=f"one of {', '.join(sorted(_TABLES))}"
             )
@@ -139,7 +139,8 @@ def _replace_tables(statement: exp.Query) -> set[str]:
 
 
 def _name(table: exp.Table) -> str:
-    return f"{table.db}.{table.name}" if table.db else str(table.name)
+    # Athena's names are case-insensitive.
+    return (f"{table.db}.{table.name}" if table.db else str(table.name)).lower()
 
 
 def _quoted_path(lake: Lake) -> str:
