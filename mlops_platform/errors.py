@@ -9,6 +9,7 @@ Belongs here: every error that a user of the platform can meet and mend. Does no
     ├── SourceError            the CRM can't be reached, or lacks a table, a column or any row
     ├── ContractError          data breaks its table's contract; nothing was published
     ├── StorageError           a table, the catalog or the disk can't be read or written
+    │   └── ConflictError      another run changed the table meanwhile; the same again will do
     ├── QueryError             SQL that is not one SELECT over known tables
     ├── NotEnoughDataError     too little history: no matured label, one class only, nothing to score
     └── ModelError             no such model or version, or one that must not be loaded
@@ -58,6 +59,10 @@ class ContractError(PlatformError):
 
 class StorageError(PlatformError):
     """A table, the catalog or the disk can't be read or written."""
+
+
+class ConflictError(StorageError):
+    """Another run changed the table since the rows were computed; nothing was published, the same again will do."""
 
 
 class QueryError(PlatformError):

@@ -51,6 +51,12 @@ class Settings(BaseSettings):
         0.05, gt=0, lt=1, description="Family-wise significance level of the drift decision."
     )
     memory_limit_mb: int = Field(1024, ge=128, description="Memory that DuckDB may use in one process, in MB.")
+    catalog_url: str | None = Field(
+        None, description="Iceberg catalog: postgresql://user@host/database; default: SQLite in the home."
+    )
+    warehouse_url: str | None = Field(
+        None, description="Where the tables' files lie: s3://bucket/folder; default: a folder of the home."
+    )
     mlflow_tracking_uri: str | None = Field(
         None, validation_alias="MLFLOW_TRACKING_URI", description="MLflow server; default: SQLite in the home."
     )
@@ -89,10 +95,40 @@ class Settings(BaseSettings):
         """The business time zone."""
         return ZoneInfo(self.timezone)
 
+    @field_validator("catalog_url")
+    @classmethod
+    def _known_catalog(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith("postgresql://"):
+            raise ValueError("must be a postgresql:// address, or unset")
+        return value
+
+    @field_validator("warehouse_url")
+    @classmethod
+    def _known_warehouse(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"s3://[^/\s]+(/[^\s]*)?", value):
+            raise ValueError("must be an s3://bucket/folder address, or unset")
+        return value.rstrip("/") if value else None
+
     @property
     def catalog_uri(self) -> str:
         """SQLAlchemy address of the Iceberg catalog."""
-        return f"sqlite:///{self.home / 'catalog.db'}"
+        # Writers of other tables commit to the same SQLite file: they wait for each other instead of failing.
+        return self.catalog_url or f"sqlite:///{self.home / 'catalog.db'}?timeout=60"
+
+    @property
+    def warehouse_location(self) -> str:
+        """Address of the tables' files."""
+        return self.warehouse_url or f"file://{self.warehouse}"
+
+    @property
+    def file_properties(self) -> dict[str, str]:
+        """How PyIceberg reaches the warehouse's files: the ecosystem's own AWS variables."""
+        names = {
+            "s3.endpoint": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
+            "s3.region": ("AWS_REGION", "AWS_DEFAULT_REGION"),
+        }
+        found = {key: next((os.environ[n] for n in of if os.environ.get(n)), "") for key, of in names.items()}
+        return {key: value for key, value in found.items() if value} if self.warehouse_url else {}
 
     @property
     def warehouse(self) -> Path:

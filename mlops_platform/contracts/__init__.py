@@ -7,6 +7,7 @@ from mlops_platform.contracts.features import CUSTOMER_FEATURES, FEATURE_KINDS, 
 from mlops_platform.contracts.lake import (
     BRONZE_CUSTOMERS,
     BRONZE_TRANSACTIONS,
+    ERASURES,
     QUARANTINE,
     SILVER_CUSTOMERS,
     SILVER_TRANSACTIONS,
@@ -24,6 +25,7 @@ from mlops_platform.contracts.table import Column, ColumnType, Partition, Replac
 ALL_CONTRACTS: tuple[TableContract, ...] = (
     BRONZE_CUSTOMERS,
     BRONZE_TRANSACTIONS,
+    ERASURES,
     SILVER_CUSTOMERS,
     SILVER_TRANSACTIONS,
     QUARANTINE,
@@ -42,6 +44,7 @@ __all__ = [
     "BRONZE_TRANSACTIONS",
     "CUSTOMER_FEATURES",
     "DRIFT",
+    "ERASURES",
     "FEATURES",
     "FEATURE_KINDS",
     "FEATURE_NAMES",

@@ -15,6 +15,12 @@ _INGESTED = (
     Column("_ingested_at", TIMESTAMP, "When the row was ingested"),
     Column("_batch_id", STRING, "The ingestion batch that brought the row"),
     Column("_source", STRING, "Name of the source the row came from"),
+    Column(
+        "_is_tombstone",
+        ColumnType.BOOLEAN,
+        "True for a row the platform appended because the source no longer holds the key",
+        nullable=True,
+    ),
 )
 
 
@@ -34,6 +40,7 @@ BRONZE_CUSTOMERS = TableContract(
         _raw("state", "State or region"),
         _raw("city", "City"),
         _raw("updated_at", "Last change in the CRM"),
+        _raw("deleted_at", "When the CRM deleted the row"),
         *_INGESTED,
     ),
     partitions=(Partition("_ingested_at", "day"),),
@@ -53,11 +60,25 @@ BRONZE_TRANSACTIONS = TableContract(
         _raw("payment_method", "Means of payment"),
         _raw("quantity", "Number of units"),
         _raw("updated_at", "Last change in the CRM"),
+        _raw("deleted_at", "When the CRM deleted the row"),
         *_INGESTED,
     ),
     partitions=(Partition("_ingested_at", "day"),),
     replace=Replace.NOTHING,
     append_once=("_batch_id",),
+)
+
+ERASURES = TableContract(
+    name="bronze.erasures",
+    description="Customers erased on request, by keyed hash: ingestion leaves their rows out for good.",
+    columns=(
+        Column("customer_hmac", STRING, "HMAC-SHA256 of the customer_id under the home's key"),
+        Column("erased_at", TIMESTAMP, "When the erasure was ordered"),
+    ),
+    key=("customer_hmac",),
+    replace=Replace.NOTHING,
+    append_once=("customer_hmac",),
+    volatile=frozenset({"erased_at"}),
 )
 
 _LINEAGE = (

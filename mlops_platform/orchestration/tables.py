@@ -17,8 +17,8 @@ from mlops_platform.contracts.table import Replace
 from mlops_platform.data_pipeline.processing import HAS_ROWS, REJECTED_SHARE, ROWS_ACCOUNTED
 from mlops_platform.errors import ContractError
 from mlops_platform.inference_pipeline.prediction_log import REJECTED_CHECK
-from mlops_platform.storage.audit import CheckOutcome, require
-from mlops_platform.storage.publish import RANGE_CHECK, Draft, publish_quarantine
+from mlops_platform.storage.audit import RANGE_CHECK, CheckOutcome, require
+from mlops_platform.storage.publish import Draft, publish_quarantine
 
 if TYPE_CHECKING:
     from mlops_platform.contracts import TableContract

@@ -11,11 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_platform.contracts.schemas import CHECK_NAMES, KEY, NOT_NULL, SCHEMA, VALUES, ibis_schema, violation
 from mlops_platform.errors import ContractError
+from mlops_platform.storage.conditions import Condition, all_of_sql
+from mlops_platform.storage.read import scalar
+from mlops_platform.storage.rows import Rows, StagedRows, register_rows
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    from collections.abc import Sequence
+
+    import duckdb
 
     from mlops_platform.contracts import TableContract
+
+RANGE_CHECK = "rows_in_range"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +44,11 @@ class CheckOutcome:
     figures: dict[str, int | float | str] = field(default_factory=dict)
 
 
-def audit(contract: TableContract, rows: pa.Table) -> list[CheckOutcome]:
-    """Runs the contract's four checks over the rows.
+def audit(contract: TableContract, rows: Rows, scope: Sequence[Condition] = ()) -> list[CheckOutcome]:
+    """Runs the contract's four checks over the rows, and with a scope that they lie in it.
 
     Returns:
-        One outcome for each of `CHECK_NAMES`, in that order.
+        One outcome for each of `CHECK_NAMES`, in that order, then `RANGE_CHECK`'s.
     """
     import ibis
     from pandera.errors import SchemaErrors
@@ -49,14 +56,19 @@ def audit(contract: TableContract, rows: pa.Table) -> list[CheckOutcome]:
     connection = ibis.duckdb.connect()
     try:
         connection.con.execute("SET TimeZone = 'UTC'")
-        connection.con.register("audited", rows)
+        if isinstance(rows, StagedRows):
+            # Rows that did not fit into memory are audited within the home's bounds.
+            connection.con.execute(f"SET memory_limit = '{rows.settings.memory_limit_mb}MB'")
+            connection.con.execute("SET temp_directory = $folder", {"folder": str(rows.settings.home / "tmp")})
+        register_rows(connection.con, "audited", rows)
         table = connection.table("audited")
         failed: set[str] = set()
         try:
             ibis_schema(contract).validate(table, lazy=True)
         except SchemaErrors as errors:
             failed = {_check_name(error) for error in errors.schema_errors}
-        return [_outcome(contract, table, name, failed) for name in CHECK_NAMES]
+        outcomes = [_outcome(contract, table, name, failed) for name in CHECK_NAMES]
+        return [*outcomes, _range_outcome(connection.con, scope)] if scope else outcomes
     finally:
         connection.disconnect()
 
@@ -74,6 +86,12 @@ def require(contract: TableContract, outcomes: list[CheckOutcome]) -> None:
             f"{contract.name} was not published, {len(failed)} check(s) failed: {found}",
             hint=f'`mlops query "SELECT * FROM {contract.name}"` shows the table, which is as it was.',
         )
+
+
+def _range_outcome(connection: duckdb.DuckDBPyConnection, scope: Sequence[Condition]) -> CheckOutcome:
+    outside = scalar(connection, f"SELECT count(*) FROM audited WHERE ({all_of_sql(scope)}) IS NOT TRUE")
+    message = f"{outside} rows lie outside {all_of_sql(scope)}" if outside else ""
+    return CheckOutcome(RANGE_CHECK, passed=not outside, message=message)
 
 
 def _check_name(error: Any) -> str:

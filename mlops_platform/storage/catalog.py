@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING
 
 from mlops_platform.contracts.table import ColumnType
 from mlops_platform.errors import StorageError
+from mlops_platform.settings import mask_secrets
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pyiceberg.catalog import Catalog
     from pyiceberg.schema import Schema
-    from pyiceberg.table import Table
+    from pyiceberg.table import Table, Transaction
     from pyiceberg.types import IcebergType
 
-    from mlops_platform.contracts import TableContract
+    from mlops_platform.contracts import Column, TableContract
     from mlops_platform.settings import Settings
 
 TIMEZONE_PROPERTY = "mlops.timezone"
@@ -33,7 +36,7 @@ TABLE_PROPERTIES = {
 
 
 def open_catalog(settings: Settings) -> Catalog:
-    """Opens the home's SQL catalog, making its folder if needed.
+    """Opens the home's SQL catalog: a SQLite file in the home, or PostgreSQL.
 
     Raises:
         StorageError: The home can't be written.
@@ -42,10 +45,18 @@ def open_catalog(settings: Settings) -> Catalog:
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        settings.warehouse.mkdir(parents=True, exist_ok=True)
-        return SqlCatalog("mlops", uri=settings.catalog_uri, warehouse=f"file://{settings.warehouse}")
+        if settings.warehouse_url is None:
+            settings.warehouse.mkdir(parents=True, exist_ok=True)
+        where = {"uri": settings.catalog_uri, "warehouse": settings.warehouse_location}
+        return SqlCatalog("mlops", **where, **settings.file_properties)
     except (OSError, SQLAlchemyError) as error:
         cause = getattr(error, "orig", None) or error
+        if settings.catalog_url is not None:
+            raise StorageError(
+                f"the catalog {mask_secrets(settings.catalog_url)} can't be opened: {mask_secrets(str(cause)).strip()}",
+                expected="a PostgreSQL database this user may create tables in",
+                hint="check MLOPS_CATALOG_URL and that the server runs.",
+            ) from error
         raise StorageError(
             f"the home {settings.home} can't be written: {cause}",
             expected="a folder this user can create and write",
@@ -76,11 +87,22 @@ def load_table(catalog: Catalog, contract: TableContract, timezone: str) -> Tabl
 
 
 def ensure_table(catalog: Catalog, contract: TableContract, timezone: str) -> Table:
-    """The table, created on first use; columns the contract gained are added, none is ever dropped."""
+    """The table, created on first use.
+
+    Columns and properties that the contract gained are added; none is ever dropped or changed.
+    """
     table = load_table(catalog, contract, timezone)
     if table is None:
         return _create(catalog, contract, timezone)
-    _add_missing_columns(table, contract)
+    known = {field.name for field in table.schema().fields}
+    columns = [column for column in contract.columns if column.name not in known]
+    properties = {key: value for key, value in TABLE_PROPERTIES.items() if key not in table.properties}
+    if columns or properties:
+        with table.transaction() as transaction:
+            if columns:
+                _add_columns(transaction, columns)
+            if properties:
+                transaction.set_properties(properties)
     return table
 
 
@@ -144,12 +166,8 @@ def _iceberg_type(kind: ColumnType) -> IcebergType:
     }[kind]
 
 
-def _add_missing_columns(table: Table, contract: TableContract) -> None:
-    known = {field.name for field in table.schema().fields}
-    missing = [column for column in contract.columns if column.name not in known]
-    if not missing:
-        return
-    with table.update_schema() as update:
-        for column in missing:
+def _add_columns(transaction: Transaction, columns: Sequence[Column]) -> None:
+    with transaction.update_schema() as update:
+        for column in columns:
             # A column added later is optional: rows written before have no value for it.
             update.add_column(column.name, _iceberg_type(column.type), doc=column.description, required=False)

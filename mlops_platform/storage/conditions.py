@@ -5,10 +5,10 @@ Does not belong here: any other expression; queries are SQL.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from datetime import UTC, date, datetime, time, timedelta
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from mlops_platform.storage.duck import quoted
 
@@ -20,20 +20,27 @@ Value = str | int | date | datetime
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One comparison of a column with a value (with a tuple of values for `in`)."""
+    """One comparison of a column with a value (with a tuple of values for `in`).
+
+    `day in` compares the UTC day of a timestamp with days, as Iceberg's day transform cuts them.
+    """
 
     column: str
-    operator: Literal["=", "<", "<=", ">", ">=", "in"]
+    operator: Literal["=", "<", "<=", ">", ">=", "in", "day in"]
     value: Value | tuple[Value, ...]
 
     def iceberg(self) -> BooleanExpression:
         """The condition as an Iceberg expression."""
         from pyiceberg import expressions as ex
 
+        if self.operator == "day in":
+            at_least, below, either = (cast(Any, maker) for maker in (ex.GreaterThanOrEqual, ex.LessThan, ex.Or))
+            spans = [ex.And(at_least(self.column, a), below(self.column, b)) for a, b in _spans(self._values)]
+            on_a_day: BooleanExpression = either(ex.AlwaysFalse(), ex.AlwaysFalse(), *spans)
+            return on_a_day
         if self.operator == "in":
-            values = self.value if isinstance(self.value, tuple) else (self.value,)
             within: Any = ex.In
-            found: BooleanExpression = within(self.column, {_plain(value) for value in values})
+            found: BooleanExpression = within(self.column, {_plain(value) for value in self._values})
             return found
         makers: dict[str, Any] = {
             "=": ex.EqualTo,
@@ -45,11 +52,20 @@ class Condition:
         expression: BooleanExpression = makers[self.operator](self.column, _plain(self.value))
         return expression
 
+    @property
+    def _values(self) -> tuple[Value, ...]:
+        return self.value if isinstance(self.value, tuple) else (self.value,)
+
     def sql(self) -> str:
         """The condition as DuckDB SQL."""
+        if self.operator == "day in":
+            spans = [
+                f"{quoted(self.column)} >= {_literal(start)} AND {quoted(self.column)} < {_literal(end)}"
+                for start, end in _spans(self._values)
+            ]
+            return f"({' OR '.join(spans) or 'false'})"
         if self.operator == "in":
-            values = self.value if isinstance(self.value, tuple) else (self.value,)
-            return f"{quoted(self.column)} IN ({', '.join(map(_literal, values))})"
+            return f"{quoted(self.column)} IN ({', '.join(map(_literal, self._values))})"
         return f"{quoted(self.column)} {self.operator} {_literal(self.value)}"
 
 
@@ -58,6 +74,11 @@ def day_range(column: str, first: date, last: date) -> tuple[Condition, ...]:
     if first == last:
         return (Condition(column, "=", first),)
     return (Condition(column, ">=", first), Condition(column, "<=", last))
+
+
+def all_time(column: str) -> tuple[Condition, ...]:
+    """Every instant: the range of a publish that replaces all there is."""
+    return (Condition(column, ">=", datetime(1, 1, 1, tzinfo=UTC)),)
 
 
 def all_of(conditions: Sequence[Condition]) -> BooleanExpression:
@@ -73,6 +94,17 @@ def all_of(conditions: Sequence[Condition]) -> BooleanExpression:
 def all_of_sql(conditions: Sequence[Condition]) -> str:
     """The conjunction as SQL."""
     return " AND ".join(c.sql() for c in conditions) or "true"
+
+
+def _spans(days: Iterable[Any]) -> list[tuple[datetime, datetime]]:
+    """Days as spans of instants in UTC, days that follow each other as one span."""
+    spans: list[tuple[date, date]] = []
+    for day in sorted(set(days)):
+        if spans and spans[-1][1] == day:
+            spans[-1] = (spans[-1][0], day + timedelta(days=1))
+        else:
+            spans.append((day, day + timedelta(days=1)))
+    return [(datetime.combine(a, time(), UTC), datetime.combine(b, time(), UTC)) for a, b in spans]
 
 
 def _plain(value: Any) -> Any:

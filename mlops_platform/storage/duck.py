@@ -1,4 +1,4 @@
-"""DuckDB sessions: one place that sets time zone, memory and where it spills.
+"""DuckDB sessions: one place that sets time zone, memory and where it spills, and says how data files are read.
 
 Does not belong here: queries.
 """
@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator, Sequence
 
     import duckdb
 
+    from mlops_platform.contracts import TableContract
     from mlops_platform.settings import Settings
 
 
@@ -34,9 +35,43 @@ def session(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
     )
     try:
         connection.execute("SET TimeZone = $zone", {"zone": settings.timezone})
+        use_files_of(connection, settings)
         yield connection
     finally:
         connection.close()
+
+
+def use_files_of(connection: duckdb.DuckDBPyConnection, settings: Settings) -> None:
+    """Lets the connection read the home's warehouse where that is a bucket: through PyArrow, as PyIceberg does.
+
+    DuckDB's own extension for it would have to be fetched.
+    """
+    if not settings.warehouse_location.startswith("s3://"):
+        return
+    from fsspec.implementations.arrow import ArrowFSWrapper
+    from pyiceberg.io.pyarrow import PyArrowFileIO
+
+    files = PyArrowFileIO(settings.file_properties).fs_by_scheme("s3", None)
+    wrapped = ArrowFSWrapper(files)
+    wrapped.protocol = "s3"
+    connection.register_filesystem(wrapped)
+
+
+def parquet_source(paths: Sequence[str], *, options: str = "") -> str:
+    """A `read_parquet` call over data files.
+
+    A folder named `column=value` anywhere in a path is no partition: Iceberg's metadata says what is in a file.
+    """
+    files = ", ".join("'" + path.removeprefix("file://").replace("'", "''") + "'" for path in paths)
+    return f"read_parquet([{files}], hive_partitioning = false{options})"
+
+
+def contract_cells(contract: TableContract, present: Collection[str]) -> str:
+    """The contract's columns as a SELECT list; null for those the files do not have."""
+    return ", ".join(
+        quoted(column.name) if column.name in present else f"NULL::{column.type.value} AS {quoted(column.name)}"
+        for column in contract.columns
+    )
 
 
 def quoted(name: str) -> str:

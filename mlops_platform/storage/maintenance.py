@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mlops_platform.contracts import ALL_CONTRACTS, PREDICTIONS, TRAINING_SET
 from mlops_platform.storage.catalog import load_table
-from mlops_platform.storage.publish import table_lock
+from mlops_platform.storage.locks import table_lock
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -19,6 +19,7 @@ from mlops_platform.errors import ContractError, SettingsError, StorageError
 from mlops_platform.settings import Settings, load_settings
 from mlops_platform.storage.audit import CheckOutcome
 from mlops_platform.storage.conditions import Condition
+from mlops_platform.storage import commit as committing
 from mlops_platform.storage.lake import Lake
 from mlops_platform.storage.publish import Draft, publish_audited
 from mlops_platform_tests.unit.storage.things import APPEND, AT, FEB, JAN, RANGE, TABLE, draft, on, rows
@@ -253,6 +254,7 @@ def commit_fails(monkeypatch: pytest.MonkeyPatch, error: Exception, *, after: bo
         raise error
 
     monkeypatch.setattr(SqlCatalog, "commit_table", commit_table)
+    monkeypatch.setattr(committing, "WAITS", (0.0, 0.0))
     return calls
 
 

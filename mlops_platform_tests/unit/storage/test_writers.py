@@ -9,9 +9,9 @@ import pytest
 from filelock import FileLock
 
 from mlops_platform.errors import StorageError
-from mlops_platform.storage import publish as publishing
+from mlops_platform.storage import locks
 from mlops_platform.storage.lake import Lake
-from mlops_platform.storage.publish import table_lock
+from mlops_platform.storage.locks import table_lock
 from mlops_platform_tests.unit.storage.things import RANGE, draft
 from mlops_platform_tests.unit.storage.writers import (
     CONTEXT,
@@ -42,7 +42,7 @@ def test_a_second_writer_waits_for_the_first(lake: Lake) -> None:
 
 def test_waiting_too_long_is_a_storage_error(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     lake.publish(draft("a"))
-    monkeypatch.setattr(publishing, "LOCK_TIMEOUT_SECONDS", 0)
+    monkeypatch.setattr(locks, "TIMEOUT_SECONDS", 0)
     with (
         FileLock(lake.settings.home / "locks" / f"{RANGE.name}.lock"),
         pytest.raises(StorageError, match=r"test\.by_range has been locked"),
@@ -52,14 +52,14 @@ def test_waiting_too_long_is_a_storage_error(lake: Lake, monkeypatch: pytest.Mon
 
 
 def test_a_lock_is_of_one_table(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publishing, "LOCK_TIMEOUT_SECONDS", 0)
+    monkeypatch.setattr(locks, "TIMEOUT_SECONDS", 0)
     with table_lock(lake.settings, "test.other"):
         assert lake.publish(draft("a")).is_new
 
 
-# The files of this publish, in order: manifest and list of the delete, data file, manifest and list of the append, and
-# the table's metadata, which the catalog's commit writes before it points to it.
-DEATHS = [("file", "before", n) for n in (1, 3, 6)] + [("file", "after", n) for n in (2, 3, 6)]
+# The files of this publish, in order: data file, manifests of what is added and removed, their list, and the table's
+# metadata, which the catalog's commit writes before it points to it.
+DEATHS = [("file", "before", n) for n in (1, 2, 5)] + [("file", "after", n) for n in (1, 3, 5)]
 COMMIT_DEATHS = [("commit", "before", 1), ("commit", "after", 1)]
 
 
@@ -80,7 +80,7 @@ def test_a_killed_writer_leaves_the_old_state_or_the_new(old: Lake, death: tuple
     again = old.publish(draft(*NEW))
     assert again.is_new is not has_committed
     assert things(old) == NEW
-    assert len(old.catalog.load_table(RANGE.name).snapshots()) == 3  # old, then one delete and one append
+    assert len(old.catalog.load_table(RANGE.name).snapshots()) == 2  # old and new
 
 
 @pytest.mark.parametrize("death", [("file", "after", 1), ("commit", "before", 1)], ids=lambda d: " ".join(map(str, d)))
