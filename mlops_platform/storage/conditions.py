@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from mlops_platform.storage.duck import quoted
@@ -15,7 +16,7 @@ from mlops_platform.storage.duck import quoted
 if TYPE_CHECKING:
     from pyiceberg.expressions import BooleanExpression
 
-Value = str | int | date | datetime
+Value = str | int | date | datetime | Decimal
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,8 @@ class Condition:
             ]
             return f"({' OR '.join(spans) or 'false'})"
         if self.operator == "in":
+            if not self._values:
+                return "false"
             return f"{quoted(self.column)} IN ({', '.join(map(_literal, self._values))})"
         return f"{quoted(self.column)} {self.operator} {_literal(self.value)}"
 
@@ -118,4 +121,6 @@ def _literal(value: Any) -> str:
         return f"DATE '{value.isoformat()}'"
     if isinstance(value, int):
         return str(value)
+    if isinstance(value, Decimal):
+        return format(value, "f")
     return "'" + str(value).replace("'", "''") + "'"

@@ -51,10 +51,10 @@ def use_files_of(connection: duckdb.DuckDBPyConnection, settings: Settings) -> N
     from fsspec.implementations.arrow import ArrowFSWrapper
     from pyiceberg.io.pyarrow import PyArrowFileIO
 
-    files = PyArrowFileIO(settings.file_properties).fs_by_scheme("s3", None)
-    wrapped = ArrowFSWrapper(files)
-    wrapped.protocol = "s3"
-    connection.register_filesystem(wrapped)
+    class Bucket(ArrowFSWrapper):  # type: ignore[misc]
+        protocol = "s3"
+
+    connection.register_filesystem(Bucket(PyArrowFileIO(settings.file_properties).fs_by_scheme("s3", None)))
 
 
 def parquet_source(paths: Sequence[str], *, options: str = "") -> str:

@@ -1,93 +1,129 @@
-"""Users' SQL over the tables: one SELECT in Athena's dialect, parsed, checked, and run on DuckDB.
+"""Users' SQL over the tables: one SELECT in Athena's dialect, checked, translated, and run on DuckDB.
 
-Does not belong here: SQL of our own (Ibis, or written beside the step that uses it).
+Belongs here: the calls others make (`query`, `explain`, `write`). Does not belong here: what is refused
+(`query_sql.py`), what Athena means (`query_translate.py`), which state is read (`query_states.py`) and which files of
+it (`pushdown.py`); SQL of our own (Ibis, or written beside the step that uses it).
 """
 
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlops_platform.contracts import ALL_CONTRACTS
-from mlops_platform.errors import InputError, QueryError
+from mlops_platform.errors import InputError
 from mlops_platform.storage.duck import session
-from mlops_platform.storage.read import register
+from mlops_platform.storage.query_sql import parse
+from mlops_platform.storage.query_states import resolve
+from mlops_platform.storage.query_translate import Translation, as_query_error, translate
+from mlops_platform.storage.read import PlannedFiles, planned_files, register
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import duckdb
     import pyarrow as pa
     from sqlglot import exp
 
     from mlops_platform.storage.lake import Lake
+    from mlops_platform.storage.query_states import States
 
-DIALECT = "athena"
-_TABLES = {contract.name: contract for contract in ALL_CONTRACTS}
+
+@dataclass(frozen=True, slots=True)
+class TableRead:
+    """What a statement reads at one place where it names a table.
+
+    Args:
+        table: The table's name.
+        alias: Its name in the statement.
+        snapshot_id: The Iceberg snapshot; None: the table holds nothing yet.
+        columns: The columns read.
+        conditions: The conditions Iceberg plans files by, as SQL.
+        planned: The files opened.
+        total: The files of the snapshot.
+    """
+
+    table: str
+    alias: str
+    snapshot_id: int | None
+    columns: tuple[str, ...]
+    conditions: tuple[str, ...]
+    planned: PlannedFiles
+    total: PlannedFiles
+
+    def texts(self) -> tuple[str, str, str, str]:
+        """Table and snapshot, columns, conditions, and files, for a person."""
+        alias = f" {self.alias}" if self.alias != self.table.rpartition(".")[2] else ""
+        state = f"at {self.snapshot_id}" if self.snapshot_id is not None else "never written"
+        files = f"{self.planned.files:,} of {self.total.files:,}"
+        size = f"{self.planned.bytes:,} of {self.total.bytes:,} B"
+        return f"{self.table}{alias}\n{state}", ", ".join(self.columns), "\n".join(self.conditions), f"{files}\n{size}"
 
 
 @contextmanager
-def query(lake: Lake, sql: str) -> Iterator[pa.RecordBatchReader]:
+def query(lake: Lake, sql: str, *, at: States | None = None) -> Iterator[pa.RecordBatchReader]:
     """Runs a user's SELECT and streams its rows.
 
     Args:
         lake: The home's tables.
         sql: One SELECT in Athena's SQL over the tables by their full names, such as silver.transactions.
+        at: Tables to read in another state than their last: a snapshot id, or the name of a tag or branch. A
+            FOR VERSION or FOR TIMESTAMP in the statement goes first.
 
     Raises:
-        QueryError: Not one SELECT, an unknown table or column, or a function that reads files.
+        QueryError: Not one SELECT, an unknown table or column, a function that reaches outside of the tables, or a
+            value that can't be computed; the last also while rows stream.
+        StorageError: A table has no such state.
     """
     import duckdb
 
-    statement = parse(sql)
+    found = translate(parse(sql))
     with session(lake.settings) as connection:
-        for name in _replace_tables(statement):
-            register(connection, lake.snapshot(_TABLES[name]))
-        # What was parsed reads our tables only; DuckDB is told to hold to that too.
-        connection.execute(f"SET allowed_directories = ['{_quoted_path(lake)}']")
-        connection.execute("SET enable_external_access = false")
-        connection.execute("SET lock_configuration = true")
+        for number, (use, snapshot) in enumerate(resolve(lake, found.statement, connection, at)):
+            view = f"{use.contract.name} {number}"
+            register(
+                connection,
+                snapshot,
+                view=view,
+                columns=use.columns or use.contract.column_names[:1],
+                where=use.conditions,
+            )
+            _point_at(use.node, view)
+        confine(connection, lake)
         try:
-            reader = connection.sql(statement.sql(dialect="duckdb")).to_arrow_reader()
+            reader = connection.sql(_duckdb_sql(found.statement)).to_arrow_reader()
         except duckdb.Error as error:
-            raise QueryError(
-                str(error).split("\n\nLINE")[0].strip(),
-                hint='`mlops query "SELECT * FROM TABLE LIMIT 1"` shows a table\'s columns.',
-            ) from error
-        yield reader
+            raise as_query_error(error) from error
+        yield _renamed(reader, found)
 
 
-def parse(sql: str) -> exp.Query:
-    """The statement, if it is one SELECT over known tables.
+def explain(lake: Lake, sql: str, *, at: States | None = None) -> list[TableRead]:
+    """What a user's SELECT would read, without running it.
+
+    Args:
+        lake: The home's tables.
+        sql: One SELECT in Athena's SQL.
+        at: As for `query`.
 
     Raises:
-        QueryError: It is not.
+        QueryError: As for `query`, but for faults that only rows show.
+        StorageError: A table has no such state.
     """
-    import sqlglot
-    from sqlglot import exp
-    from sqlglot.errors import SqlglotError
-
-    try:
-        statements = [s for s in sqlglot.parse(sql, dialect=DIALECT) if s is not None]
-    except SqlglotError as error:
-        raise QueryError(f"the SQL can't be read: {str(error).splitlines()[0]}", expected="one SELECT") from error
-    if len(statements) != 1 or not isinstance(statements[0], exp.Query):
-        raise QueryError(
-            f"{len(statements)} statement(s), the first a {statements[0].key.upper() if statements else 'nothing'}",
-            expected="one SELECT; tables change through the pipelines only",
-        )
-    statement = statements[0]
-    if statement.find(exp.Into, exp.DML, exp.DDL):
-        raise QueryError("the SQL writes", expected="one SELECT; tables change through the pipelines only")
-    named_here = {cte.alias_or_name.lower() for cte in statement.find_all(exp.CTE)}
-    for table in statement.find_all(exp.Table):
-        if not isinstance(table.this, exp.Identifier):
-            raise QueryError(f"{table.sql(dialect=DIALECT)} is no table", expected="tables by name, no functions")
-        if _name(table) not in _TABLES and not (not table.db and table.name.lower() in named_here):
-            raise QueryError(
-                f"there is no table {table.sql(dialect=DIALECT)}", expected=f"one of {', '.join(sorted(_TABLES))}"
+    found = translate(parse(sql))
+    with session(lake.settings) as connection:
+        return [
+            TableRead(
+                table=use.contract.name,
+                alias=use.node.alias,
+                snapshot_id=snapshot.snapshot_id,
+                columns=use.columns,
+                conditions=tuple(condition.sql() for condition in use.conditions),
+                planned=planned_files(snapshot, use.conditions),
+                total=planned_files(snapshot),
             )
-    return statement
+            for use, snapshot in resolve(lake, found.statement, connection, at)
+        ]
 
 
 def write(reader: pa.RecordBatchReader, path: Path) -> int:
@@ -97,7 +133,7 @@ def write(reader: pa.RecordBatchReader, path: Path) -> int:
         The number of rows.
 
     Raises:
-        InputError: The path ends in neither .parquet nor .csv, or can't be written.
+        InputError: The path ends in neither .parquet nor .csv, can't be written, or the format has no place for a type.
     """
     import pyarrow.csv
     import pyarrow.parquet
@@ -108,7 +144,7 @@ def write(reader: pa.RecordBatchReader, path: Path) -> int:
     draft = path.with_name(f".{path.name}.tmp")
     rows = 0
     try:
-        with makers[path.suffix](str(draft), reader.schema) as writer:
+        with fitting(path.suffix), makers[path.suffix](str(draft), reader.schema) as writer:
             for batch in reader:
                 writer.write_batch(batch)
                 rows += batch.num_rows
@@ -120,28 +156,70 @@ def write(reader: pa.RecordBatchReader, path: Path) -> int:
     return rows
 
 
-def _replace_tables(statement: exp.Query) -> set[str]:
-    """Points every table at its view; returns the tables used."""
+@contextmanager
+def fitting(form: str) -> Iterator[None]:
+    """Says what to do when rows are written in a form that can't hold them.
+
+    Raises:
+        InputError: Arrow refused a type.
+    """
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+        raise InputError(
+            f"{form} has no place for a column's type: {error}",
+            hint="CAST the column to a type it has, such as VARCHAR.",
+        ) from error
+
+
+def _point_at(table: exp.Table, view: str) -> None:
+    """Makes a table of the statement the view; with its schema named, no CTE can take its place."""
     from sqlglot import exp
 
-    used: set[str] = set()
-    for table in list(statement.find_all(exp.Table)):
-        name = _name(table)
-        if name not in _TABLES:
-            continue
-        used.add(name)
-        alias = table.alias or table.name
-        view = exp.Table(this=exp.to_identifier(name, quoted=True), alias=exp.TableAlias(this=exp.to_identifier(alias)))
-        table.replace(view)
-    for column in statement.find_all(exp.Column):
-        column.set("db", None)
-    return used
+    table.set("this", exp.to_identifier(view, quoted=True))
+    table.set("db", exp.to_identifier("main"))
+    table.set("catalog", exp.to_identifier("temp"))
+    table.set("version", None)
 
 
-def _name(table: exp.Table) -> str:
-    # Athena's names are case-insensitive.
-    return (f"{table.db}.{table.name}" if table.db else str(table.name)).lower()
+def confine(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
+    """What was parsed reads our tables only; DuckDB is told to hold to that too, and to stay so."""
+    folder = lake.settings.warehouse_location.removeprefix("file://").replace("'", "''")
+    connection.execute("SET python_enable_replacements = false")
+    connection.execute(f"SET allowed_directories = ['{folder}']")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
 
 
-def _quoted_path(lake: Lake) -> str:
-    return str(lake.settings.warehouse).replace("'", "''")
+def _duckdb_sql(statement: exp.Query) -> str:
+    from sqlglot import ErrorLevel
+
+    # sqlglot warns of differences that a session in the business time zone does not have; DuckDB judges the rest.
+    return statement.sql(dialect="duckdb", unsupported_level=ErrorLevel.IGNORE)
+
+
+def _renamed(reader: pa.RecordBatchReader, found: Translation) -> pa.RecordBatchReader:
+    """The rows under names that are Athena's, each once: Arrow's readers by name would drop the second of two."""
+    import duckdb
+    import pyarrow as pa
+
+    names: list[str] = []
+    for name in found.names or reader.schema.names:
+        taken = {other.lower() for other in names}
+        number, unique = 0, name
+        while unique.lower() in taken:
+            number += 1
+            unique = f"{name}_{number}"
+        names.append(unique)
+    schema = pa.schema([field.with_name(name) for field, name in zip(reader.schema, names, strict=True)])
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        try:
+            for batch in reader:
+                yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+        except (OSError, duckdb.Error) as error:
+            raise as_query_error(error) from error
+
+    return pa.RecordBatchReader.from_batches(schema, batches())

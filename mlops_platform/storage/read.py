@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_platform.errors import StorageError
 from mlops_platform.storage.conditions import Condition, all_of, all_of_sql
-from mlops_platform.storage.duck import quoted, session
+from mlops_platform.storage.duck import contract_cells, parquet_source, quoted, session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from datetime import datetime
 
     import duckdb
     import pyarrow as pa
@@ -23,10 +24,6 @@ if TYPE_CHECKING:
 
     from mlops_platform.contracts import TableContract
     from mlops_platform.settings import Settings
-
-
-# A folder named `column=value` anywhere in the path is no partition: Iceberg's metadata says what is in a file.
-_PLAIN = "hive_partitioning = false"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +71,43 @@ class TableSnapshot:
         schema = arrow_schema(self.contract)
         return found.cast(pa.schema([schema.field(name).with_nullable(True) for name in found.column_names]))
 
-    def at(self, snapshot_id: int) -> TableSnapshot:
+    def at(self, state: int | str) -> TableSnapshot:
         """Another state of the same table.
 
+        Args:
+            state: A snapshot id, or the name of an Iceberg tag or branch.
+
         Raises:
-            StorageError: The table has no such snapshot.
+            StorageError: The table has no such snapshot, tag or branch.
         """
-        if self.table is None or self.table.snapshot_by_id(snapshot_id) is None:
-            raise StorageError(f"{self.contract.name} has no snapshot {snapshot_id}", hint="it may have been expired.")
-        return replace(self, snapshot_id=snapshot_id)
+        if isinstance(state, str):
+            return replace(self, snapshot_id=self._referenced(state))
+        if self.table is None or self.table.snapshot_by_id(state) is None:
+            raise StorageError(f"{self.contract.name} has no snapshot {state}", hint="it may have been expired.")
+        return replace(self, snapshot_id=state)
+
+    def as_of(self, moment: datetime) -> TableSnapshot:
+        """The state the table had at an instant.
+
+        Raises:
+            StorageError: The table was first written later, or what it held then has been expired.
+        """
+        millis = int(moment.timestamp() * 1000)
+        snapshot = self.table.snapshot_as_of_timestamp(millis) if self.table is not None else None
+        if snapshot is None:
+            raise StorageError(
+                f"{self.contract.name} has no snapshot as old as {moment.isoformat()}", hint="it may have been expired."
+            )
+        return self.at(snapshot.snapshot_id)
+
+    def _referenced(self, name: str) -> int:
+        refs = self.table.refs() if self.table is not None else {}
+        if name not in refs:
+            raise StorageError(
+                f"{self.contract.name} has no tag or branch {name!r}",
+                expected=f"one of {', '.join(sorted(refs))}" if refs else "a tag; the table has none",
+            )
+        return refs[name].snapshot_id
 
     def count(self, where: Sequence[Condition] = ()) -> int:
         """Number of rows."""
@@ -94,6 +119,21 @@ def scalar(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Any = No
     """The single value of a query that returns one row."""
     rows = connection.execute(sql, parameters).fetchall()
     return rows[0][0] if rows else None
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedFiles:
+    """Data files a read opens: their number and their size in bytes."""
+
+    files: int
+    bytes: int
+
+
+def planned_files(snapshot: TableSnapshot, where: Sequence[Condition] = ()) -> PlannedFiles:
+    """The files a read of the snapshot with these conditions opens."""
+    scan = _scan(snapshot, (*snapshot.where, *where))
+    sizes = [task.file.file_size_in_bytes for task in scan.plan_files()] if scan is not None else []
+    return PlannedFiles(len(sizes), sum(sizes))
 
 
 def register(
@@ -117,14 +157,15 @@ def register(
     if scan is None or not tasks:
         source, present = "(SELECT 1 WHERE false)", set[str]()
     elif any(task.delete_files for task in tasks):
-        connection.register("_scanned", scan.to_arrow())
-        source, present = "_scanned", set(connection.table("_scanned").columns)
+        needed = {*wanted, *(condition.column for condition in conditions)}
+        rows = scan.select(*(known for known in scan.projection().column_names if known in needed)).to_arrow()
+        # Each view has rows of its own: one statement may read several such tables.
+        scanned = f"scanned for {view or snapshot.contract.name}"
+        connection.register(scanned, rows)
+        source, present = quoted(scanned), set(rows.column_names)
     else:
         source, present = _read_files(connection, snapshot, [task.file.file_path for task in tasks])
-    cells = ", ".join(
-        quoted(column.name) if column.name in present else f"NULL::{column.type.value} AS {quoted(column.name)}"
-        for column in snapshot.contract.columns
-    )
+    cells = contract_cells(snapshot.contract, present)
     connection.execute(
         f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT {', '.join(map(quoted, wanted))} "
         f"FROM (SELECT {cells} FROM {source}) WHERE {all_of_sql(conditions)}"
@@ -149,8 +190,7 @@ def _read_files(
     `union_by_name` opens every file once more while planning, so it is used only where the schema has changed.
     """
     assert snapshot.table is not None  # noqa: S101 - files were planned from it
-    files = ", ".join("'" + path.removeprefix("file://").replace("'", "''") + "'" for path in paths)
     if len(snapshot.table.schemas()) == 1:
-        return f"read_parquet([{files}], {_PLAIN})", {field.name for field in snapshot.table.schema().fields}
-    source = f"read_parquet([{files}], {_PLAIN}, union_by_name = true)"
+        return parquet_source(paths), {field.name for field in snapshot.table.schema().fields}
+    source = parquet_source(paths, options=", union_by_name = true")
     return source, set(connection.sql(f"SELECT * FROM {source} LIMIT 0").columns)
