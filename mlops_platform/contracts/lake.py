@@ -89,9 +89,12 @@ _LINEAGE = (
 
 SILVER_CUSTOMERS = TableContract(
     name="silver.customers",
-    description="Current state of every customer: one row each, the latest version, without name and e-mail address.",
+    description="Current state of every customer: one row each, the latest version. Names and e-mail addresses stay in "
+    "bronze unless MLOPS_KEEP_PERSONAL asks for them.",
     columns=(
         Column("customer_id", STRING, "Customer"),
+        Column("name", STRING, "Full name; null unless the settings keep it", nullable=True),
+        Column("email", STRING, "E-mail address; null unless the settings keep it", nullable=True),
         Column("signup_date", ColumnType.DATE, "Local day of signing up", nullable=True),
         Column("country", STRING, "Country", nullable=True),
         Column("state", STRING, "State or region", nullable=True),
@@ -119,6 +122,8 @@ SILVER_TRANSACTIONS = TableContract(
     ),
     key=("transaction_id",),
     partitions=(Partition("transaction_ts", "day"),),
+    replace=Replace.RANGE,
+    range_column="transaction_ts",
 )
 
 QUARANTINE = TableContract(

@@ -1,33 +1,36 @@
-"""Processing: bronze to silver. Types the text, keeps the latest version of each row, sets aside what can't be used.
+"""Processing: bronze to silver, only what new bronze rows touch; rejected rows to the quarantine with a reason.
 
-Belongs here: the rules of DESIGN "Source: the CRM", as SQL over a bronze snapshot. Does not belong here: reading a CRM,
-publishing.
+Belongs here: which rows are processed and what of silver is replaced, and the accounting. Does not belong here: what is
+done to a row (`transformations.py`), publishing.
+
+The new rows are those of batches that the bronze snapshot of silver's last publish did not hold. Every version of their
+keys is read again, so that the outcome does not depend on the order of arrival, and the days (of UTC, as the table is
+partitioned) on which such a key lies now or will lie are replaced; the days' other rows come from silver itself.
+Without such a snapshot, or with other transformations than last time, everything is processed.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from mlops_platform.contracts import (
-    BRONZE_CUSTOMERS,
-    BRONZE_TRANSACTIONS,
-    QUARANTINE,
-    SILVER_CUSTOMERS,
-    SILVER_TRANSACTIONS,
-    TableContract,
-)
+import duckdb
+
+from mlops_platform.contracts import QUARANTINE
 from mlops_platform.data_pipeline.text import define_macros
+from mlops_platform.data_pipeline.transformations import PERSONAL, STANDARD, SilverTable, named
+from mlops_platform.errors import InputError, StorageError
 from mlops_platform.storage.audit import CheckOutcome
-from mlops_platform.storage.conditions import Condition
+from mlops_platform.storage.conditions import Condition, all_time
 from mlops_platform.storage.duck import quoted, session
 from mlops_platform.storage.publish import Draft
 from mlops_platform.storage.read import register, scalar
+from mlops_platform.storage.rows import gather
 
 if TYPE_CHECKING:
-    import duckdb
-    import pyarrow as pa
-
     from mlops_platform.settings import Settings
+    from mlops_platform.storage.lake import Lake
     from mlops_platform.storage.read import TableSnapshot
 
 ROWS_ACCOUNTED = "rows_accounted_for"
@@ -35,129 +38,223 @@ REJECTED_SHARE = "rejected_share"
 HAS_ROWS = "data_ready"
 SILVER_CHECKS = (ROWS_ACCOUNTED, REJECTED_SHARE, HAS_ROWS)
 
-# They stay in bronze; the quarantine shows a rejected row without them.
-PERSONAL = frozenset({"name", "email"})
-
-_TRANSACTION_CELLS = """
-    transaction_id, customer_id, moment AS transaction_ts, moment::DATE AS transaction_date,
-    hour(moment)::INTEGER AS transaction_hour, money AS amount, category, payment_method,
-    try_cast(try_cast(quantity AS DOUBLE) AS BIGINT) AS quantity, changed AS updated_at, _batch_id, _source"""
-_TRANSACTION_REASON = """CASE
-    WHEN trim(coalesce(transaction_id, '')) = '' THEN 'transaction_id is missing'
-    WHEN trim(coalesce(customer_id, '')) = '' THEN 'customer_id is missing'
-    WHEN moment IS NULL THEN 'transaction_ts is missing or not a time'
-    WHEN money IS NULL THEN 'amount is missing or not a number' END"""
-_CUSTOMER_CELLS = """
-    customer_id, readable_time(signup_date)::DATE AS signup_date, country, state, city,
-    changed AS updated_at, _batch_id, _source"""
-_CUSTOMER_REASON = "CASE WHEN trim(coalesce(customer_id, '')) = '' THEN 'customer_id is missing' END"
+BRONZE_SNAPSHOT = "bronze-snapshot-id"
+_TRANSFORMATIONS = "transformations"
 
 
-def silver_transactions(settings: Settings, bronze: TableSnapshot) -> Draft:
-    """Every transaction of bronze once, in its latest version, typed; unusable rows in the draft's quarantine."""
-    typed = "readable_time(transaction_ts) AS moment, readable_money(amount) AS money"
-    return _process(
-        settings,
-        bronze,
-        SILVER_TRANSACTIONS,
-        key="transaction_id",
-        typed=typed,
-        cells=_TRANSACTION_CELLS,
-        reason=_TRANSACTION_REASON,
-    )
-
-
-def silver_customers(settings: Settings, bronze: TableSnapshot) -> Draft:
-    """Every customer of bronze once, in its latest version, without name and e-mail address."""
-    return _process(
-        settings,
-        bronze,
-        SILVER_CUSTOMERS,
-        key="customer_id",
-        typed="NULL AS moment",
-        cells=_CUSTOMER_CELLS,
-        reason=_CUSTOMER_REASON,
-    )
-
-
-def _process(
-    settings: Settings,
-    bronze: TableSnapshot,
-    contract: TableContract,
-    *,
-    key: str,
-    typed: str,
-    cells: str,
-    reason: str,
+def silver_draft(
+    lake: Lake, table: SilverTable, bronze: TableSnapshot | None = None, *, transformations: Sequence[str] = STANDARD
 ) -> Draft:
-    with session(settings) as duck:
-        define_macros(duck)
-        view = register(duck, bronze)
-        raw = [name for name in bronze.contract.column_names if not name.startswith("_")]
-        # Equal times of change and of ingestion leave the choice open; the row's own text settles it the same way
-        # every time.
-        order = ", ".join(f"{quoted(name)} DESC NULLS LAST" for name in raw)
-        duck.execute(f"""CREATE TEMP TABLE versions AS
-            SELECT *, {reason} AS reason FROM (
-                SELECT *, {typed}, readable_time(updated_at) AS changed,
-                    row_number() OVER (PARTITION BY {key}
-                        ORDER BY readable_time(updated_at) DESC NULLS LAST, _ingested_at DESC, {order})
-                    AS version
-                FROM {view})""")
-        latest = f"version = 1 OR trim(coalesce({key}, '')) = ''"
-        rows = duck.sql(f"SELECT {cells} FROM versions WHERE ({latest}) AND reason IS NULL").to_arrow_table()
-        rejected = _rejected(duck, contract, latest, [name for name in raw if name not in PERSONAL])
-        total = scalar(duck, "SELECT count(*) FROM versions")
-        superseded = scalar(duck, f"SELECT count(*) FROM versions WHERE NOT ({latest})")
-    figures = {"read": total, "published": rows.num_rows, "quarantined": rejected.num_rows, "superseded": superseded}
+    """What silver has to become, given bronze.
+
+    Args:
+        lake: The home's tables.
+        table: The silver table.
+        bronze: The state of its bronze table; None: the present one.
+        transformations: Names of the steps, in order.
+
+    Returns:
+        A draft that replaces the touched days (for a table without days: everything), with rejected rows in its
+        quarantine.
+
+    Raises:
+        InputError: An unknown transformation, or silver's columns are not all there after the last one.
+    """
+    held = lake.snapshot(table.contract)
+    bronze = bronze or lake.snapshot(table.bronze)
+    with session(lake.settings) as duck:
+        work = _Work(lake.settings, duck, table)
+        before = _bronze_before(lake, table, bronze, transformations)
+        is_partial = work.read_bronze(bronze, before)
+        work.transform(transformations)
+        work.count()
+        scope: tuple[Condition, ...] = ()
+        if table.moment is not None:
+            days = work.touched_days(held) if is_partial else []
+            scope = (Condition(table.moment, "day in", tuple(days)),) if is_partial else all_time(table.moment)
+        rows = gather(lake.settings, table.contract, work.published(held if is_partial else None, scope))
+        quarantine = work.rejected(lake.snapshot(QUARANTINE), is_partial)
+        checks = work.checks(lake.settings)
     return Draft(
-        contract,
+        table.contract,
         rows,
-        checks=_checks(settings, figures, rejected),
-        figures=figures,
-        quarantine=Draft(QUARANTINE, rejected, scope=(Condition("table_name", "=", contract.name),)),
+        scope=scope,
+        checks=checks,
+        figures={**work.figures, "is_partial": is_partial},
+        properties={BRONZE_SNAPSHOT: str(bronze.snapshot_id), _TRANSFORMATIONS: ",".join(transformations)},
+        quarantine=Draft(QUARANTINE, quarantine, scope=(Condition("table_name", "=", table.contract.name),)),
+        based_on=held.snapshot_id,
     )
 
 
-def _rejected(duck: duckdb.DuckDBPyConnection, contract: TableContract, latest: str, raw: list[str]) -> pa.Table:
-    cells = ", ".join(f"{quoted(name)} := {quoted(name)}" for name in raw)
-    return duck.sql(
-        f"""SELECT $name AS table_name, reason, _batch_id, to_json(struct_pack({cells}))::VARCHAR AS "row"
-        FROM versions WHERE ({latest}) AND reason IS NOT NULL""",
-        params={"name": contract.name},
-    ).to_arrow_table()
+def _bronze_before(
+    lake: Lake, table: SilverTable, bronze: TableSnapshot, transformations: Sequence[str]
+) -> TableSnapshot | None:
+    """The bronze snapshot that silver holds already; None: everything has to be processed."""
+    known = lake.properties(table.contract)
+    snapshot_id = known.get(BRONZE_SNAPSHOT, "")
+    if not snapshot_id.isdigit() or known.get(_TRANSFORMATIONS) != ",".join(transformations):
+        return None
+    try:
+        return bronze.at(int(snapshot_id))
+    except StorageError:
+        # It has been expired: there is no telling what is new.
+        return None
 
 
-def _checks(settings: Settings, figures: dict[str, int], rejected: pa.Table) -> tuple[CheckOutcome, ...]:
-    read, published, quarantined = figures["read"], figures["published"], figures["quarantined"]
-    unaccounted = read - published - quarantined - figures["superseded"]
-    share = quarantined / (published + quarantined) if published + quarantined else 0.0
-    limit = settings.max_rejected_share
-    reasons = {item["values"]: item["counts"] for item in rejected.column("reason").value_counts().to_pylist()}
-    found = ", ".join(f"{reason}: {count}" for reason, count in sorted(reasons.items()))
-    return (
-        CheckOutcome(
-            ROWS_ACCOUNTED,
-            passed=unaccounted == 0,
-            message=f"{unaccounted} rows neither published, quarantined nor superseded" if unaccounted else "",
-            figures=dict(figures),
-        ),
-        CheckOutcome(
-            REJECTED_SHARE,
-            passed=share <= limit,
-            message=f"{share:.1%} of the rows were rejected, at most {limit:.0%} may be ({found})" if share else "",
-            figures={"rejected_share": share, **reasons},
-        ),
-        CheckOutcome(
-            HAS_ROWS,
-            passed=published > 0 or read == 0,
-            message="" if published else "no usable row",
-            is_blocking=False,
-        ),
-    )
+@dataclass
+class _Work:
+    """One processing of one table, in one DuckDB session: bronze's rows in, silver's and the quarantine's out."""
 
+    settings: Settings
+    duck: duckdb.DuckDBPyConnection
+    table: SilverTable
 
-SILVER_PROCESSES = {
-    BRONZE_CUSTOMERS.name: silver_customers,
-    BRONZE_TRANSACTIONS.name: silver_transactions,
-}
+    def __post_init__(self) -> None:
+        define_macros(self.duck)
+        self.duck.execute(f"CREATE TEMP MACRO keep_personal() AS {str(self.settings.keep_personal).lower()}")
+        self.key = quoted(self.table.key)
+        self.is_blank = f"trim(coalesce({self.key}, '')) = ''"
+        self.figures: dict[str, int] = {}
+        self.reasons: dict[str, int] = {}
+
+    def read_bronze(self, bronze: TableSnapshot, before: TableSnapshot | None) -> bool:
+        """Makes the view `rows` of the bronze rows to process; True when these are not all of them."""
+        view = register(self.duck, bronze)
+        chosen = view
+        if before is not None:
+            old = register(self.duck, before, view="bronze_before", columns=["_batch_id"])
+            self.duck.execute(
+                f"CREATE TEMP TABLE new_batches AS SELECT DISTINCT _batch_id FROM {view} "
+                f"EXCEPT SELECT DISTINCT _batch_id FROM {old}"
+            )
+            batches = [row[0] for row in self.duck.execute("SELECT _batch_id FROM new_batches").fetchall()]
+            fresh = register(self.duck, bronze, view="fresh", where=[Condition("_batch_id", "in", tuple(batches))])
+            keys = f"SELECT DISTINCT {self.key} FROM {fresh} WHERE NOT ({self.is_blank})"
+            self.duck.execute(f"CREATE TEMP TABLE touched AS {keys}")
+            # Rows without a key can't be told apart: they are looked at whole.
+            self.duck.execute(
+                f"CREATE TEMP TABLE chosen AS SELECT * FROM {view} SEMI JOIN touched USING ({self.key}) "
+                f"UNION ALL SELECT * FROM {view} WHERE {self.is_blank}"
+            )
+            chosen = "chosen"
+        self.figures["read"] = scalar(self.duck, f"SELECT count(*) FROM {chosen}")
+        self.figures["keys"] = scalar(
+            self.duck, f"SELECT count(DISTINCT {self.key}) FROM {chosen} WHERE NOT ({self.is_blank})"
+        )
+        raw = ", ".join(f"{quoted(name)} := {quoted(name)}" for name in self.table.raw)
+        self.duck.execute(
+            f"CREATE TEMP VIEW rows AS SELECT struct_pack({raw}) AS raw, _ingested_at, _batch_id, _source, "
+            f"coalesce(_is_tombstone, false) AS _is_tombstone, false AS is_superseded, NULL::VARCHAR AS reason "
+            f"FROM {chosen}"
+        )
+        return before is not None
+
+    def transform(self, names: Sequence[str]) -> None:
+        """Runs the transformations; the view `processed` is what they end with."""
+        view = "rows"
+        for name, step in zip(names, named(names), strict=True):
+            made = f"after {name}"
+            try:
+                self.duck.execute(f"CREATE TEMP VIEW {quoted(made)} AS {step(view, self.table)}")
+            except duckdb.Error as error:
+                raise InputError(
+                    f"the transformation {name} is no SELECT over its rows: {str(error).splitlines()[0]}",
+                    expected="SQL of DuckDB's over the view whose name it is given",
+                ) from error
+            view = quoted(made)
+        self.duck.execute(f"CREATE TEMP VIEW processed AS FROM {view}")
+        missing = [n for n in self.table.contract.column_names if n not in self.duck.table("processed").columns]
+        if missing:
+            raise InputError(
+                f"after {', '.join(names) or 'no transformation'} {self.table.contract.name} lacks {missing}",
+                expected=f"all of {', '.join(STANDARD)} among the transformations",
+            )
+
+    def count(self) -> None:
+        """Counts what became of the rows."""
+        found = self.duck.execute(
+            f"""SELECT count(*) FILTER (WHERE NOT is_superseded AND reason IS NULL),
+                count(*) FILTER (WHERE NOT is_superseded AND reason IS NOT NULL),
+                count(*) FILTER (WHERE is_superseded),
+                count(DISTINCT raw.{self.key}) FILTER (WHERE NOT is_superseded AND trim(coalesce(raw.{self.key}, '')) <> '')
+            FROM processed"""
+        ).fetchall()[0]
+        self.figures |= dict(zip(("published", "quarantined", "superseded", "live_keys"), found, strict=True))
+        self.figures["deleted"] = self.figures["keys"] - self.figures.pop("live_keys")
+        self.reasons = dict(
+            self.duck.execute(
+                "SELECT reason, count(*) FROM processed WHERE NOT is_superseded AND reason IS NOT NULL GROUP BY reason"
+            ).fetchall()
+        )
+
+    def touched_days(self, held: TableSnapshot) -> list[Any]:
+        """The UTC days on which a touched key lies in silver now, or will lie."""
+        moment = f"(timezone('UTC', {self.table.moment}))::DATE"
+        now = register(self.duck, held, view="held", columns=[self.table.key, str(self.table.moment)])
+        found = self.duck.execute(
+            f"SELECT {moment} FROM {now} SEMI JOIN touched USING ({self.key}) "
+            f"UNION SELECT {moment} FROM processed WHERE NOT is_superseded AND reason IS NULL"
+        ).fetchall()
+        return sorted(row[0] for row in found)
+
+    def published(self, held: TableSnapshot | None, scope: Sequence[Condition]) -> Any:
+        """A stream of the rows that the scope is to hold, ordered as the table is partitioned."""
+        cells = ", ".join(map(quoted, self.table.contract.column_names))
+        sql = f"SELECT {cells} FROM processed WHERE NOT is_superseded AND reason IS NULL"
+        if held is not None:
+            kept = register(self.duck, held, view="kept", where=scope)
+            sql += f" UNION ALL SELECT {cells} FROM {kept} ANTI JOIN touched USING ({self.key})"
+        order = f" ORDER BY {self.table.moment}" if self.table.moment else ""
+        return self.duck.sql(sql + order).to_arrow_reader()
+
+    def rejected(self, quarantine: TableSnapshot, is_partial: bool) -> Any:
+        """What the quarantine of this table is to hold."""
+        shown = [name for name in self.table.raw if self.settings.keep_personal or name not in PERSONAL]
+        cells = ", ".join(f"{quoted(name)} := raw.{quoted(name)}" for name in shown)
+        name = self.table.contract.name
+        sql = (
+            f"SELECT '{name}' AS table_name, reason, _batch_id, to_json(struct_pack({cells}))::VARCHAR AS \"row\" "
+            "FROM processed WHERE NOT is_superseded AND reason IS NOT NULL"
+        )
+        if is_partial:
+            old = register(self.duck, quarantine, where=[Condition("table_name", "=", name)])
+            key = f"json_extract_string(\"row\", '$.{self.table.key}')"
+            columns = ", ".join(map(quoted, QUARANTINE.column_names))
+            sql += (
+                f" UNION ALL SELECT {columns} FROM (SELECT *, {key} AS {self.key} FROM {old}) "
+                f"ANTI JOIN touched USING ({self.key}) WHERE NOT ({self.is_blank})"
+            )
+        return gather(self.settings, QUARANTINE, self.duck.sql(sql).to_arrow_reader())
+
+    def checks(self, settings: Settings) -> tuple[CheckOutcome, ...]:
+        """The accounting, the share of rejected rows, and whether there is anything."""
+        figures = self.figures
+        read, published, quarantined = figures["read"], figures["published"], figures["quarantined"]
+        unaccounted = read - published - quarantined - figures["superseded"]
+        share = quarantined / (published + quarantined) if published + quarantined else 0.0
+        limit = settings.max_rejected_share
+        found = ", ".join(f"{reason}: {count}" for reason, count in sorted(self.reasons.items()))
+        lost = "; set `reason` in a transformation instead of dropping a row" if unaccounted > 0 else ""
+        return (
+            CheckOutcome(
+                ROWS_ACCOUNTED,
+                passed=unaccounted == 0 and figures["deleted"] >= 0,
+                message=f"{unaccounted} rows neither published, quarantined nor superseded{lost}"
+                if unaccounted
+                else "",
+                figures=dict(figures),
+            ),
+            CheckOutcome(
+                REJECTED_SHARE,
+                passed=share <= limit,
+                message=f"{share:.1%} of the rows were rejected, at most {limit:.0%} may be ({found})" if share else "",
+                figures={"rejected_share": share, **self.reasons},
+            ),
+            CheckOutcome(
+                HAS_ROWS,
+                passed=published > 0 or read == 0,
+                message="" if published else "no usable row",
+                is_blocking=False,
+            ),
+        )

@@ -6,13 +6,12 @@ No rows are pickled, and none are loaded before a step asks for them. Does not b
 from __future__ import annotations
 
 import os
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from mlops_platform.errors import StorageError
+from mlops_platform.errors import ConflictError, StorageError
 from mlops_platform.orchestration.tables import TABLES
 from mlops_platform.storage.lake import Lake
 from mlops_platform.storage.publish import Draft, publish_audited
@@ -20,6 +19,9 @@ from mlops_platform.storage.publish import Draft, publish_audited
 if TYPE_CHECKING:
     from mlops_platform.settings import Settings
     from mlops_platform.storage.read import TableSnapshot
+
+
+CONFLICT_RETRIES = 3
 
 
 class IcebergIOManager(dg.IOManager):
@@ -30,8 +32,11 @@ class IcebergIOManager(dg.IOManager):
 
     def handle_output(self, context: dg.OutputContext, obj: Draft) -> None:
         """Commits an audited draft in one commit."""
-        properties = {"run-id": context.run_id, "code-version": version("mlops-platform")}
-        result = publish_audited(self._settings, obj, properties=properties)
+        try:
+            result = publish_audited(self._settings, obj, properties={"run-id": context.run_id})
+        except ConflictError as error:
+            # The rows were computed from a state that is gone: the step has to compute them again.
+            raise dg.RetryRequested(max_retries=CONFLICT_RETRIES) from error
         context.add_output_metadata(
             {
                 "dagster/partition_row_count" if context.has_asset_partitions else "dagster/row_count": result.rows,

@@ -139,6 +139,7 @@ def propose(
     try:
         require(draft.contract, outcomes)
     except ContractError as error:
+        draft.discard()
         raise dg.Failure(description=str(error), allow_retries=False) from error
     figures = {key: value for key, value in draft.figures.items() if value != ""}
     yield dg.Output(draft, metadata={**figures, **(metadata or {})})

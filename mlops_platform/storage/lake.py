@@ -5,15 +5,17 @@ Belongs here: the few calls domain code makes (`snapshot`, `publish`). Does not 
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from mlops_platform.storage.catalog import load_table, open_catalog
+from mlops_platform.storage.locks import table_lock
 from mlops_platform.storage.publish import PROPERTY_PREFIX, Draft, PublishResult, current, publish
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pyiceberg.catalog import Catalog
 
@@ -49,6 +51,18 @@ class Lake:
         table = load_table(self.catalog, contract, self.settings.timezone)
         found = replace(current(self.settings, contract, table), where=tuple(where))
         return found if snapshot_id is None else found.at(snapshot_id)
+
+    @contextmanager
+    def exclusive(self, contract: TableContract) -> Iterator[None]:
+        """One run at a time computes rows from what the table itself holds; others wait, as for `publish`.
+
+        Not the writer's lock: a publish inside is free to take that one.
+
+        Raises:
+            StorageError: Another run held it for ten minutes.
+        """
+        with table_lock(self.settings, f"{contract.name}.run"):
+            yield
 
     def publish(self, draft: Draft, *, properties: Mapping[str, str] | None = None) -> PublishResult:
         """Audits and commits a draft; see `storage.publish.publish`."""

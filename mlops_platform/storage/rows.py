@@ -203,25 +203,19 @@ class _Writer:
         if not self._fields:
             yield (), rows
             return
-        import numpy as np
-
         schema = self._table.schema()
         values = {}
         for field in self._fields:
             source = schema.find_field(field.source_id)
             values[field.name] = field.transform.pyarrow_transform(source.field_type)(rows[source.name])
         keys = pa.table(values).combine_chunks()
-        if keys.group_by(keys.column_names).aggregate([]).num_rows == 1:
-            yield tuple(keys.slice(0, 1).to_pylist()[0].values()), rows
-            return
-        order = pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in keys.column_names])
-        keys, rows = keys.take(order), rows.take(order)
-        edges = np.zeros(rows.num_rows - 1, dtype=bool)
-        for column in keys.columns:
-            codes = column.combine_chunks().dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False)
-            edges |= codes[1:] != codes[:-1]
-        starts = [0, *(np.flatnonzero(edges) + 1).tolist(), rows.num_rows]
-        for start, end in itertools.pairwise(starts):
+        distinct = keys.group_by(keys.column_names).aggregate([]).num_rows
+        starts = _run_starts(keys)
+        if len(starts) > distinct:
+            order = pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in keys.column_names])
+            keys, rows = keys.take(order), rows.take(order)
+            starts = _run_starts(keys)
+        for start, end in itertools.pairwise([*starts, rows.num_rows]):
             yield tuple(keys.slice(start, 1).to_pylist()[0].values()), rows.slice(start, end - start)
 
     def _write(self, keys: Sequence[tuple[Any, ...]]) -> None:
@@ -261,3 +255,14 @@ class _Writer:
             for key, batches in group
         ]
         return list(write_file(self._table.io, metadata, iter(tasks)))
+
+
+def _run_starts(keys: pa.Table) -> list[int]:
+    """Where a row's key differs from that of the row before."""
+    import numpy as np
+
+    edges = np.zeros(keys.num_rows - 1, dtype=bool)
+    for column in keys.columns:
+        codes = column.combine_chunks().dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False)
+        edges |= codes[1:] != codes[:-1]
+    return [0, *(np.flatnonzero(edges) + 1).tolist()]

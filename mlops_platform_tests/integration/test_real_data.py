@@ -19,7 +19,8 @@ from mlops_platform.contracts import CUSTOMER_FEATURES, QUARANTINE, SILVER_CUSTO
 from mlops_platform.data_pipeline.crm import SOURCE_TABLES, span
 from mlops_platform.data_pipeline.crm_load import Load, import_files
 from mlops_platform.data_pipeline.ingestion import new_rows
-from mlops_platform.data_pipeline.processing import SILVER_PROCESSES
+from mlops_platform.data_pipeline.processing import silver_draft
+from mlops_platform.data_pipeline.transformations import SILVER_TABLES
 from mlops_platform.feature_pipeline.extract import compute_features
 from mlops_platform.settings import load_settings
 from mlops_platform.storage.lake import Lake
@@ -63,8 +64,8 @@ class Imported:
         self.url = f"sqlite:///{folder / 'crm.db'}"
         self.load = import_files(DATA / known.name, self.url)
         self.ingest(AT)
-        for process, table in zip(SILVER_PROCESSES.values(), SOURCE_TABLES, strict=True):
-            self.lake.publish(process(self.lake.settings, self.lake.snapshot(table.bronze)))
+        for table in SILVER_TABLES:
+            self.lake.publish(silver_draft(self.lake, table))
 
     def ingest(self, at: datetime) -> list[bool]:
         drafts = [new_rows(self.lake, self.url, table, source="crm", ingested_at=at) for table in SOURCE_TABLES]

@@ -19,9 +19,10 @@ from mlops_platform.contracts import CUSTOMER_FEATURES, FEATURE_NAMES, SILVER_TR
 from mlops_platform.data_pipeline.crm import TRANSACTIONS
 from mlops_platform.data_pipeline.crm_load import seed
 from mlops_platform.data_pipeline.ingestion import new_rows
-from mlops_platform.data_pipeline.processing import silver_transactions
+from mlops_platform.data_pipeline.processing import silver_draft
 from mlops_platform.data_pipeline.synthetic import generate
 from mlops_platform.data_pipeline.synthetic_model import SyntheticModel
+from mlops_platform.data_pipeline.transformations import TRANSACTIONS as SILVER
 from mlops_platform.errors import InputError, NotEnoughDataError
 from mlops_platform.feature_pipeline import extract
 from mlops_platform.feature_pipeline.extract import compute_features, feature_sql
@@ -123,8 +124,7 @@ class Seeded:
         url = f"sqlite:///{folder / 'crm.db'}"
         seed(url, **SEED)  # type: ignore[arg-type]
         self.lake.publish(new_rows(self.lake, url, TRANSACTIONS, source="crm", ingested_at=AT))
-        bronze = self.lake.snapshot(TRANSACTIONS.bronze)
-        self.lake.publish(silver_transactions(self.lake.settings, bronze))
+        self.lake.publish(silver_draft(self.lake, SILVER))
         self.transactions = self.lake.snapshot(SILVER_TRANSACTIONS)
         made = generate(**SEED, model=SyntheticModel()).transactions.to_pylist()  # type: ignore[arg-type]
         raw = [{k: None if v is None else str(v) for k, v in row.items()} for row in made]

@@ -16,9 +16,10 @@ from mlops_platform.data_pipeline.crm import TRANSACTIONS
 from mlops_platform.data_pipeline.crm_load import seed, synthetic_model
 from mlops_platform.data_pipeline.ingestion import new_rows
 from mlops_platform.data_pipeline.posterior import no_purchase_probability
-from mlops_platform.data_pipeline.processing import silver_transactions
+from mlops_platform.data_pipeline.processing import silver_draft
 from mlops_platform.data_pipeline.synthetic import generate
 from mlops_platform.data_pipeline.synthetic_model import Dirt, Segment, SyntheticModel
+from mlops_platform.data_pipeline.transformations import TRANSACTIONS as SILVER
 from mlops_platform.orchestration.best_possible import best_possible_auc
 from mlops_platform.settings import load_settings
 from mlops_platform.storage.lake import Lake
@@ -66,15 +67,11 @@ def direct_auc(purchases: list[Purchase]) -> float:
 
 @pytest.mark.parametrize("timezone", ["UTC", "America/Sao_Paulo"])
 def test_it_is_that_of_the_posterior_of_the_true_purchases(tmp_path: Path, timezone: str) -> None:
-    lake = Lake(load_settings(home=tmp_path / "home", timezone=timezone))
+    lake = Lake(load_settings(home=tmp_path / "home", timezone=timezone, max_rejected_share=0.5))
     url = f"sqlite:///{tmp_path / 'crm.db'}"
     seed(url, **SEED, model=MODEL)
     lake.publish(new_rows(lake, url, TRANSACTIONS, source="crm", ingested_at=AT))
-    lake.publish(
-        silver_transactions(
-            lake.settings.model_copy(update={"max_rejected_share": 0.5}), lake.snapshot(TRANSACTIONS.bronze)
-        )
-    )
+    lake.publish(silver_draft(lake, SILVER))
     purchases = true_purchases()
     lake.publish(Draft(TRAINING_SET, held_out(purchases)))
     assert synthetic_model(url) == MODEL

@@ -15,7 +15,7 @@ from mlops_platform.contracts.schemas import arrow_schema
 from mlops_platform.monitoring import performance
 from mlops_platform.monitoring.performance import performance_report
 from mlops_platform.settings import load_settings
-from mlops_platform.storage.conditions import Condition, all_of_sql
+from mlops_platform.storage.conditions import Condition, all_time, all_of_sql
 from mlops_platform.storage.lake import Lake
 from mlops_platform.storage.publish import Draft
 from mlops_platform.storage.read import TableSnapshot
@@ -192,7 +192,7 @@ class TestThroughTheTables:
             rows = [row for row in late if row["tick"] == tick]
             table = pa.Table.from_pylist(rows, schema=arrow_schema(PREDICTIONS))
             lake.publish(Draft(PREDICTIONS, table, scope=(Condition("tick", "=", tick),)))
-        lake.publish(Draft(SILVER_TRANSACTIONS, silver_rows(lake.settings, HISTORY)))
+        lake.publish(Draft(SILVER_TRANSACTIONS, silver_rows(lake.settings, HISTORY), scope=all_time("transaction_ts")))
         tables = lake.snapshot(PREDICTIONS), lake.snapshot(SILVER_TRANSACTIONS)
         first, again = (
             lake.publish(

@@ -17,9 +17,9 @@ from sqlalchemy.exc import OperationalError
 from mlops_platform.contracts import Column, ColumnType, Replace, TableContract
 from mlops_platform.errors import ContractError, SettingsError, StorageError
 from mlops_platform.settings import Settings, load_settings
+from mlops_platform.storage import commit as committing
 from mlops_platform.storage.audit import CheckOutcome
 from mlops_platform.storage.conditions import Condition
-from mlops_platform.storage import commit as committing
 from mlops_platform.storage.lake import Lake
 from mlops_platform.storage.publish import Draft, publish_audited
 from mlops_platform_tests.unit.storage.things import APPEND, AT, FEB, JAN, RANGE, TABLE, draft, on, rows

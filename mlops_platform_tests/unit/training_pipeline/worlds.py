@@ -18,7 +18,7 @@ from mlops_platform.contracts import CUSTOMER_FEATURES, SILVER_TRANSACTIONS, TRA
 from mlops_platform.contracts.schemas import arrow_schema
 from mlops_platform.feature_pipeline.extract import compute_features
 from mlops_platform.settings import Settings
-from mlops_platform.storage.conditions import Condition
+from mlops_platform.storage.conditions import Condition, all_time
 from mlops_platform.storage.lake import Lake
 from mlops_platform.storage.publish import Draft
 from mlops_platform.storage.read import TableSnapshot
@@ -113,7 +113,7 @@ def open_shop(
     """Publishes a history, the features of every day a training as of `as_of` needs, and those of `also`."""
     first = min(p.day for p in purchases)
     shop = Shop(Lake(settings.model_copy(update={"history_start": first})), list(purchases), as_of)
-    shop.lake.publish(Draft(SILVER_TRANSACTIONS, silver_rows(settings, purchases)))
+    shop.lake.publish(Draft(SILVER_TRANSACTIONS, silver_rows(settings, purchases), scope=all_time("transaction_ts")))
     publish_features(shop, [*labelled_dates(as_of, first, settings.horizon_days).all, *also])
     return shop
 
