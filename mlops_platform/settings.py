@@ -1,7 +1,7 @@
 """Settings: the only module that reads the environment.
 
 Belongs here: every setting with its meaning and embedded default, the home's paths, and `mlops.toml`, the small file in
-the home that pins what must not change between processes (where history starts, which CRM feeds this home).
+the home that pins what must not change between processes (where history starts, which CRMs feed this home).
 Does not belong here: opening anything, the clock.
 """
 
@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from mlops_platform.errors import SettingsError
+from mlops_platform.source_settings import SourceSetting, decoded
 
 ENV_PREFIX = "MLOPS_"
 HOME_FILE = "mlops.toml"
+HOME_FILE_HEAD = "# Written by mlops: what every process of this home must agree on.\n"
 # A home that has never ingested has no history yet; Dagster still needs a first day for its partitions.
 DEFAULT_HISTORY_START = date(2020, 1, 1)
 
@@ -34,6 +36,9 @@ class Settings(BaseSettings):
 
     home: Path = Field(Path(".mlops"), description="Folder that holds everything the platform writes.")
     crm_url: str | None = Field(None, description="CRM database: sqlite:///file.db or postgresql://…")
+    sources: Annotated[dict[str, SourceSetting], NoDecode] = Field(
+        default_factory=dict, description="Named sources: URL, and the CRM's own names of tables and columns."
+    )
     as_of: date | None = Field(None, description="The last complete local day, in place of the clock's.")
     timezone: str = Field("UTC", description="Business time zone that turns timestamps into days.")
     horizon_days: int = Field(90, ge=1, le=730, description="Days without a purchase that make a customer churned.")
@@ -46,7 +51,14 @@ class Settings(BaseSettings):
         None, description="First local day of the CRM's history; written at first ingest."
     )
     ingest_overlap_days: int = Field(2, ge=0, description="Days before the watermark that ingestion reads again.")
+    deletions: Literal["compare", "ignore"] = Field(
+        "compare", description="Deletions in a CRM table without deleted_at: compare its keys with bronze's, or ignore."
+    )
+    max_deleted_share: float = Field(
+        0.1, ge=0, le=1, description="Share of a table's keys that may vanish from the CRM at once; more is an error."
+    )
     max_rejected_share: float = Field(0.1, ge=0, le=1, description="Quarantined share of a batch that blocks silver.")
+    keep_personal: bool = Field(False, description="Whether silver.customers keeps names and e-mail addresses.")
     drift_threshold: float = Field(
         0.05, gt=0, lt=1, description="Family-wise significance level of the drift decision."
     )
@@ -60,6 +72,9 @@ class Settings(BaseSettings):
     mlflow_tracking_uri: str | None = Field(
         None, validation_alias="MLFLOW_TRACKING_URI", description="MLflow server; default: SQLite in the home."
     )
+    hmac_key: SecretStr | None = Field(
+        None, description="Key of the hashes that stand for erased customers; default: a file in the home."
+    )
 
     @field_validator("home")
     @classmethod
@@ -68,6 +83,11 @@ class Settings(BaseSettings):
         if any(sign in str(found) for sign in "%#?"):
             raise ValueError("must not contain %, # or ?, which mean something else in a table's file addresses")
         return found
+
+    @field_validator("sources", mode="before")
+    @classmethod
+    def _json(cls, value: Any) -> Any:
+        return decoded(value)
 
     @field_validator("population_days", mode="before")
     @classmethod
@@ -113,7 +133,9 @@ class Settings(BaseSettings):
     def catalog_uri(self) -> str:
         """SQLAlchemy address of the Iceberg catalog."""
         # Writers of other tables commit to the same SQLite file: they wait for each other instead of failing.
-        return self.catalog_url or f"sqlite:///{self.home / 'catalog.db'}?timeout=60"
+        if self.catalog_url is None:
+            return f"sqlite:///{self.home / 'catalog.db'}?timeout=60"
+        return self.catalog_url.replace("postgresql://", "postgresql+psycopg2://", 1)
 
     @property
     def warehouse_location(self) -> str:
@@ -221,8 +243,9 @@ def pin(settings: Settings, *, history_start: date | None = None, crm_url: str |
         path = settings.home / HOME_FILE
         settings.home.mkdir(parents=True, exist_ok=True)
         draft = path.with_suffix(f".{os.getpid()}.tmp")
-        text = "# Written by mlops: what every process of this home must agree on.\n" + tomlkit.dumps(wanted)
-        draft.write_text(text, encoding="utf-8")
+        document = tomlkit.parse(path.read_text(encoding="utf-8") if path.is_file() else HOME_FILE_HEAD)
+        document.update({key: value for key, value in wanted.items() if value != pinned.get(key)})
+        draft.write_text(tomlkit.dumps(document), encoding="utf-8")
         draft.replace(path)
     update: dict[str, Any] = {"history_start": wanted.get("history_start", settings.history_start)}
     if crm_url is not None:
@@ -279,8 +302,9 @@ def _validated(values: dict[str, Any]) -> Settings:
         first = error.errors()[0]
         field = str(first["loc"][0]) if first["loc"] else "settings"
         name = _environment_name(field) if field in Settings.model_fields else field
+        inside = f" ({'.'.join(map(str, first['loc'][1:]))})" if len(first["loc"]) > 1 else ""
         raise SettingsError(
-            f"{name} is {first.get('input')!r}: {first['msg']}",
+            f"{name}{inside} is {mask_secrets(repr(first.get('input')))}: {first['msg']}",
             hint=f"correct or unset {name}; `mlops settings` then prints every setting and where it came from.",
         ) from error
 
@@ -295,4 +319,4 @@ def _read_home_file(home: Path) -> dict[str, Any]:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{path} can't be read: {error}", hint=f"mend or remove {path}.") from error
-    return {key: value for key, value in found.items() if key in {"history_start", "crm_url"}}
+    return {key: value for key, value in found.items() if key in {"history_start", "crm_url", "sources"}}

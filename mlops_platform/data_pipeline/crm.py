@@ -1,33 +1,35 @@
-"""The CRM as a source: connect, check its tables, find the span of its history, stream rows out of it.
+"""The CRM as a source: its tables and what it calls them, which source a name means, the span of its history.
 
 Every column is read as text: types are silver's business, and a single odd cell must not fail the extraction. Does not
-belong here: writing to a CRM (`crm_load.py`), deciding what is new (`ingestion.py`).
+belong here: opening and reading a database (`connections.py`, `extraction.py`), writing to one (`crm_load.py`), what is
+new (`ingestion.py`).
 """
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from dataclasses import dataclass
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mlops_platform.contracts import BRONZE_CUSTOMERS, BRONZE_TRANSACTIONS, TableContract
+from mlops_platform.data_pipeline.connections import open_database, sqlite_path
+from mlops_platform.data_pipeline.extraction import check, read
 from mlops_platform.data_pipeline.text import define_macros
-from mlops_platform.errors import InputError, SourceError
+from mlops_platform.errors import SettingsError, SourceError
 from mlops_platform.settings import mask_secrets
-from mlops_platform.storage.duck import quoted, session
+from mlops_platform.storage.duck import session
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from datetime import date
 
-    import pyarrow as pa
-
     from mlops_platform.settings import Settings
+    from mlops_platform.source_settings import TableSetting
 
-
-ISO_DAY = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}"
-_ISO_GLOB = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*"
+# The CRM that feeds the assets; the documented calls name it crm_database.
+CRM = "crm"
+CRM_NAMES = (CRM, "crm_database")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +37,37 @@ class SourceTable:
     """One CRM table and the bronze table it feeds.
 
     Args:
-        name: Table name in the CRM.
+        name: Our name of the table.
         bronze: Contract of the bronze table; its columns but the `_` ones are the CRM's.
         required: Columns without which the table is of no use; the others may be absent and are read as null.
+        crm_name: The table's name in the CRM, where that is not ours.
+        renamed: Our column to the CRM's, where that is not ours.
     """
 
     name: str
     bronze: TableContract
     required: tuple[str, ...]
+    crm_name: str = ""
+    renamed: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The CRM's columns."""
+        """The CRM's columns, by our names."""
         return tuple(name for name in self.bronze.column_names if not name.startswith("_"))
+
+    @property
+    def key(self) -> str:
+        """The column that identifies a row."""
+        return self.required[0]
+
+    @property
+    def own_name(self) -> str:
+        """The table's name in the CRM."""
+        return self.crm_name or self.name
+
+    def own_column(self, name: str) -> str:
+        """A column's name in the CRM."""
+        return self.renamed.get(name, name)
 
 
 CUSTOMERS = SourceTable("customers", BRONZE_CUSTOMERS, ("customer_id", "updated_at"))
@@ -55,6 +75,21 @@ TRANSACTIONS = SourceTable(
     "transactions", BRONZE_TRANSACTIONS, ("transaction_id", "customer_id", "transaction_ts", "amount", "updated_at")
 )
 SOURCE_TABLES = (CUSTOMERS, TRANSACTIONS)
+
+
+@dataclass(frozen=True, slots=True)
+class CrmSource:
+    """A named source.
+
+    Args:
+        name: Its name in bronze's `_source`.
+        url: The database's URL.
+        tables: Its tables, with the names it gives them.
+    """
+
+    name: str
+    url: str
+    tables: tuple[SourceTable, ...] = SOURCE_TABLES
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,37 +101,25 @@ class HistorySpan:
     rows: int
 
 
-@contextmanager
-def connect(url: str, *, must_exist: bool = True) -> Iterator[Any]:
-    """An ADBC connection to a CRM database.
-
-    Args:
-        url: `sqlite:///relative.db`, `sqlite:////absolute.db` or `postgresql://user@host/database`.
-        must_exist: Refuse a SQLite file that is not there, instead of creating it.
+def find_source(settings: Settings, name: str = CRM) -> CrmSource:
+    """The source of a name: from the setting `sources`; `crm` and `crm_database` fall back to `crm_url`.
 
     Raises:
-        InputError: The URL names no supported database.
-        SourceError: The database can't be reached.
+        SettingsError: No such source, one without a URL, or a mapping of a column that does not exist.
     """
-    from adbc_driver_manager import Error
-
-    try:
-        connection = _open(url, must_exist)
-    except Error as error:
-        raise SourceError(
-            f"the CRM {mask_secrets(url)} can't be reached: {mask_secrets(str(error)).strip()}",
-            expected="a database that answers",
-            hint="check the address, or make one to try with: mlops crm seed --into sqlite:///crm.db",
-        ) from error
-    try:
-        yield connection
-    finally:
-        connection.close()
-
-
-def is_sqlite(url: str) -> bool:
-    """Whether the URL names a SQLite file."""
-    return url.startswith("sqlite:")
+    is_crm = name in CRM_NAMES
+    wanted = (name, *CRM_NAMES) if is_crm else (name,)
+    found = next((settings.sources[each] for each in wanted if each in settings.sources), None)
+    url = found.url if found is not None else None
+    if is_crm:
+        url = url or settings.crm_url
+    if url is None:
+        raise _no_source(settings, name, is_known=found is not None)
+    mappings = {str(table): setting for table, setting in found.tables.items()} if found is not None else {}
+    tables = tuple(_mapped(table, mappings.get(table.name), name) for table in SOURCE_TABLES)
+    # Both names mean one source, unless a home has both.
+    is_one = is_crm and not all(each in settings.sources for each in CRM_NAMES)
+    return CrmSource(CRM if is_one else name, url, tables)
 
 
 def absolute(url: str) -> str:
@@ -104,161 +127,73 @@ def absolute(url: str) -> str:
     return f"sqlite:///{Path(sqlite_path(url)).absolute()}" if url.startswith("sqlite:///") else url
 
 
-def span(settings: Settings, url: str) -> HistorySpan:
-    """Checks that both tables are there with their columns and rows, and finds the span of the history.
+def span(settings: Settings, url: str, tables: Sequence[SourceTable] = SOURCE_TABLES) -> HistorySpan:
+    """Checks that the tables are there with their columns and rows, and finds the span of the history.
+
+    Args:
+        settings: The home, for its business time zone.
+        url: The CRM's URL.
+        tables: Its tables, transactions among them.
 
     Raises:
         SourceError: The CRM can't be reached, or lacks a table, a column, any row, or any readable time.
     """
-    with connect(url) as connection:
-        for table in SOURCE_TABLES:
-            check(connection, url, table)
-        reader = read(connection, url, TRANSACTIONS, ("transaction_ts",))
-        with session(settings) as duck:
-            define_macros(duck)
-            duck.register("delivered", reader)
+    rows = 0
+    days: set[date] = set()
+    table = next(table for table in tables if table.name == TRANSACTIONS.name)
+    with open_database(url) as database, session(settings) as duck:
+        for each in tables:
+            check(database, each)
+        define_macros(duck)
+        for batch in read(database, table, ("transaction_ts",)):
+            duck.register("delivered", batch)
             found = duck.execute(
-                "SELECT count(*), min(t)::DATE, max(t)::DATE FROM (SELECT readable_time(transaction_ts) t "
-                "FROM delivered)"
+                "SELECT min(t)::DATE, max(t)::DATE FROM (SELECT readable_time(transaction_ts) t FROM delivered)"
             ).fetchall()
-    rows, first, last = found[0]
+            rows += batch.num_rows
+            days = {*days, *(day for day in found[0] if day is not None)}
+            days = {min(days), max(days)} if days else days
     if not rows:
         raise SourceError(
-            f"table transactions in the CRM {mask_secrets(url)} is empty",
+            f"table {table.own_name} in the CRM {mask_secrets(url)} is empty",
             expected="at least one transaction",
             hint="load data with: mlops crm import DIR --into URL, or mlops crm seed --into URL",
         )
-    if first is None:
+    if not days:
+        column = f"{table.own_name}.{table.own_column('transaction_ts')}"
         raise SourceError(
-            f"column transactions.transaction_ts in the CRM {mask_secrets(url)} holds no readable time in {rows} rows",
+            f"column {column} in the CRM {mask_secrets(url)} holds no readable time in {rows} rows",
             expected="timestamps such as 2024-01-31 13:45:00",
             hint="mend the column's type or format in the CRM, then run this again.",
         )
-    return HistorySpan(first, last, rows)
+    return HistorySpan(min(days), max(days), rows)
 
 
-def check(connection: Any, url: str, table: SourceTable) -> frozenset[str]:
-    """The table's columns in the CRM.
-
-    Raises:
-        SourceError: The table or a required column is missing.
-    """
-    from adbc_driver_manager import Error
-
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute(f"SELECT * FROM {quoted(table.name)} WHERE 1 = 0")
-            found = frozenset(column[0] for column in cursor.description)
-    except Error as error:
-        raise SourceError(
-            f"table {table.name} is missing in the CRM {mask_secrets(url)} ({str(error).strip()})",
-            expected=f"a table {table.name} with the columns {', '.join(table.columns)}",
-            hint="create it, or a view of that name over your own table.",
-        ) from error
-    missing = [name for name in table.required if name not in found]
-    if missing:
-        raise SourceError(
-            f"table {table.name} in the CRM {mask_secrets(url)} lacks the column(s) {', '.join(missing)}",
-            expected=f"the columns {', '.join(table.required)}; found {', '.join(sorted(found))}",
-            hint=f"add the columns, or a view named {table.name} that has them.",
+def _mapped(table: SourceTable, setting: TableSetting | None, source: str) -> SourceTable:
+    if setting is None:
+        return table
+    unknown = [name for name in setting.columns if name not in table.columns]
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], table.columns, 1)
+        raise SettingsError(
+            f"source {source} maps {table.name}.{unknown[0]}, which is no column of ours",
+            expected=f"one of {', '.join(table.columns)}",
+            hint=f"did you mean {near[0]}?" if near else f"the columns of [sources.{source}] read ours = theirs.",
         )
-    return found
+    return replace(table, crm_name=setting.name or "", renamed=dict(setting.columns))
 
 
-def read(
-    connection: Any, url: str, table: SourceTable, columns: tuple[str, ...], *, since: date | None = None
-) -> pa.RecordBatchReader:
-    """Streams columns of a table as text.
-
-    Args:
-        connection: From `connect`.
-        url: The CRM's URL, which tells the dialect.
-        table: The table.
-        columns: Columns wanted; those the CRM lacks come as null.
-        since: Only rows whose `updated_at` is null, no ISO text, or on or after this day.
-    """
-    import pyarrow as pa
-
-    present = check(connection, url, table)
-    cells = ", ".join(_text(url, name) if name in present else f"NULL AS {quoted(name)}" for name in columns)
-    sql = f"SELECT {cells} FROM {quoted(table.name)}"
-    if since is not None:
-        # A time that is not ISO text can't be compared as text: such rows are read every time.
-        moment = f"CAST({quoted('updated_at')} AS TEXT)"
-        placeholder = "?" if is_sqlite(url) else "$1"
-        is_iso = f"{moment} GLOB '{_ISO_GLOB}'" if is_sqlite(url) else f"{moment} ~ '{ISO_DAY}'"
-        sql += f" WHERE {moment} IS NULL OR NOT ({is_iso}) OR {moment} >= {placeholder}"
-    cursor = connection.cursor()
-    cursor.execute(sql, (since.isoformat(),) if since is not None else None)
-    batches = cursor.fetch_record_batch()
-    schema = pa.schema([pa.field(name, pa.string()) for name in columns])
-
-    def stream() -> Iterator[pa.RecordBatch]:
-        with cursor:
-            for batch in batches:
-                yield (
-                    _decoded(pa.Table.from_batches([batch]), url, schema).to_batches()[0]
-                    if batch.num_rows
-                    else (pa.RecordBatch.from_pylist([], schema=schema))
-                )
-
-    return pa.RecordBatchReader.from_batches(schema, stream())
-
-
-def _open(url: str, must_exist: bool) -> Any:
-    if is_sqlite(url):
-        from adbc_driver_sqlite import dbapi
-
-        path = Path(sqlite_path(url))
-        if must_exist and not path.is_file():
-            raise SourceError(
-                f"the CRM {url} does not exist: no file {path}",
-                expected="a SQLite database file",
-                hint=f"make one to try with: mlops crm seed --into {url}",
-            )
-        return dbapi.connect(str(path))
-    if url.startswith(("postgresql://", "postgres://")):
-        from adbc_driver_postgresql import dbapi as postgresql
-
-        connection = postgresql.connect(url)
-        with connection.cursor() as cursor:
-            # Text of a timestamptz depends on both; naive timestamps are local business time and stay as they are.
-            cursor.execute("SET TIME ZONE 'UTC'")
-            cursor.execute("SET DateStyle = ISO")
-        return connection
-    raise InputError(
-        f"{mask_secrets(url)!r} is no CRM address",
-        expected="sqlite:///file.db or postgresql://user@host/database",
-        hint="pass one with --crm or MLOPS_CRM_URL.",
+def _no_source(settings: Settings, name: str, *, is_known: bool) -> SettingsError:
+    if name in CRM_NAMES:
+        return SettingsError(
+            "no CRM is set for this home",
+            expected="a database URL",
+            hint="set MLOPS_CRM_URL, or run `mlops demo`, which makes a synthetic one.",
+        )
+    known = ", ".join(sorted({*settings.sources, *CRM_NAMES}))
+    return SettingsError(
+        f"source {name!r} has no url" if is_known else f"there is no source {name!r}",
+        expected="a url" if is_known else f"one of {known}",
+        hint=f'put [sources.{name}] with url = "postgresql://user@host/database" into {settings.home}/mlops.toml, '
+        f'or set MLOPS_SOURCES=\'{{"{name}": "postgresql://user@host/database"}}\'.',
     )
-
-
-def sqlite_path(url: str) -> str:
-    """The file of a SQLite URL: three slashes before a relative path, four before an absolute one."""
-    return url.removeprefix("sqlite://").removeprefix("/") if url.startswith("sqlite:///") else url[len("sqlite:") :]
-
-
-def _text(url: str, name: str) -> str:
-    column = quoted(name)
-    if is_sqlite(url):
-        # The SQLite driver takes a column's type from the first batch: a batch of nulls would make it an integer and
-        # fail at the first text. A marker in front keeps every cell text; `_decoded` takes it off again.
-        return f"CASE WHEN {column} IS NULL THEN '' ELSE '=' || CAST({column} AS TEXT) END AS {column}"
-    return f"CAST({column} AS TEXT) AS {column}"
-
-
-def _decoded(batch: pa.Table, url: str, schema: pa.Schema) -> pa.Table:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if not is_sqlite(url):
-        return batch.cast(schema).combine_chunks()
-    columns = []
-    for field in schema:
-        column = batch.column(field.name).combine_chunks()
-        if not pa.types.is_string(column.type):
-            columns.append(pa.nulls(len(column), pa.string()))
-            continue
-        is_null = pc.equal(column, "")
-        columns.append(pc.if_else(is_null, None, pc.utf8_slice_codeunits(column, 1)))
-    return pa.Table.from_arrays(columns, schema=schema).combine_chunks()

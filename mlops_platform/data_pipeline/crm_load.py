@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_platform.data_pipeline.crm import CUSTOMERS, SOURCE_TABLES, TRANSACTIONS, SourceTable, connect, is_sqlite
+from mlops_platform.data_pipeline.connections import connect, is_postgres, is_sqlite
+from mlops_platform.data_pipeline.crm import CUSTOMERS, SOURCE_TABLES, TRANSACTIONS, SourceTable
 from mlops_platform.errors import InputError, SourceError
 from mlops_platform.settings import mask_secrets
 
@@ -119,6 +120,8 @@ def synthetic_model(url: str) -> SyntheticModel | None:
     """The parameters a synthetic CRM was made from; None for any other CRM."""
     from mlops_platform.data_pipeline.synthetic_model import SyntheticModel
 
+    if not (is_sqlite(url) or is_postgres(url)):
+        return None
     with connect(url) as connection:
         models = [model for _, _, model in _loads(connection).values()]
     return SyntheticModel.from_json(models[0]) if len(models) == 1 and models[0] else None
@@ -175,7 +178,8 @@ def _with_columns(
             hint="rename the columns in the file.",
         )
     cells = []
-    for name in table.columns:
+    # A table without `deleted_at` tells ingestion to look for deletions itself.
+    for name in (each for each in table.columns if each != "deleted_at" or each in present):
         own = f"{table.name}.{name}" if name in present else "NULL::VARCHAR"
         other = fallbacks.get(name)
         # A time keeps its text, offset included; a day is the one written in it.

@@ -177,7 +177,8 @@ class _Work:
             f"""SELECT count(*) FILTER (WHERE NOT is_superseded AND reason IS NULL),
                 count(*) FILTER (WHERE NOT is_superseded AND reason IS NOT NULL),
                 count(*) FILTER (WHERE is_superseded),
-                count(DISTINCT raw.{self.key}) FILTER (WHERE NOT is_superseded AND trim(coalesce(raw.{self.key}, '')) <> '')
+                count(DISTINCT raw.{self.key})
+                    FILTER (WHERE NOT is_superseded AND trim(coalesce(raw.{self.key}, '')) <> '')
             FROM processed"""
         ).fetchall()[0]
         self.figures |= dict(zip(("published", "quarantined", "superseded", "live_keys"), found, strict=True))

@@ -1,11 +1,14 @@
 """The named steps between bronze and silver, and how a user adds one.
 
-A transformation is a SELECT (of DuckDB's) from the rows as the step before left them, with columns added or replaced. It
-drops no row, since every row has to be accounted for: it sets `reason` to have a row quarantined. The rows hold `raw` (a
-struct of the CRM's columns as text), bronze's `_` columns, `is_superseded` (another version of the row wins) and
-`reason` (why the row is rejected, or null), and silver's columns once `standardize_columns` and `enrich_metadata` have
-run. The standard steps read `raw` only, so their order does not matter. Does not belong here: which rows are processed,
-and publishing (`processing.py`).
+A transformation is a SELECT (of DuckDB's) from the rows as the step before left them, with columns added or replaced.
+It drops no row, since every row has to be accounted for: it sets `reason` to have a row quarantined. The rows hold:
+
+- `raw`, a struct of the CRM's columns as text, and bronze's own columns, which begin with `_`;
+- `is_superseded`: another version of the row wins; `reason`: why the row is rejected, or null;
+- silver's columns, once `standardize_columns` and `enrich_metadata` have run.
+
+The standard steps read `raw` only, so their order does not matter. Does not belong here: which rows are processed, and
+publishing (`processing.py`).
 
     from mlops_platform.data_pipeline import transformation
 

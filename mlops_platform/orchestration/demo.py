@@ -15,7 +15,7 @@ import dagster as dg
 
 from mlops_platform import clock
 from mlops_platform.contracts import SILVER_TRANSACTIONS
-from mlops_platform.data_pipeline.crm import HistorySpan, absolute, span
+from mlops_platform.data_pipeline.crm import HistorySpan, absolute, find_source, span
 from mlops_platform.data_pipeline.crm_load import seed, synthetic_model
 from mlops_platform.errors import InputError, NotEnoughDataError
 from mlops_platform.orchestration.best_possible import best_possible_auc
@@ -114,7 +114,7 @@ def run_demo(
     reap(instance)
     url = absolute(crm_url or _seeded(settings, progress))
     progress("reading the CRM's span")
-    history = span(settings, url)
+    history = span(settings, url, find_source(settings.model_copy(update={"crm_url": url})).tables)
     day = _as_of(settings, history, as_of)
     dates = labelled_dates(day, history.first_day, settings.horizon_days)
     settings = pin(settings, history_start=history.first_day, crm_url=url).model_copy(update={"as_of": day})

@@ -5,6 +5,10 @@ Does not belong here: writing rows (`publish.py`) or reading them (`read.py`).
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
+from functools import lru_cache
+from time import sleep
 from typing import TYPE_CHECKING
 
 from mlops_platform.contracts.table import ColumnType
@@ -21,6 +25,8 @@ if TYPE_CHECKING:
 
     from mlops_platform.contracts import Column, TableContract
     from mlops_platform.settings import Settings
+
+_OPENING_ATTEMPTS, _OPENING_WAIT = 3, 0.2
 
 TIMEZONE_PROPERTY = "mlops.timezone"
 
@@ -41,14 +47,15 @@ def open_catalog(settings: Settings) -> Catalog:
     Raises:
         StorageError: The home can't be written.
     """
-    from pyiceberg.catalog.sql import SqlCatalog
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
         if settings.warehouse_url is None:
             settings.warehouse.mkdir(parents=True, exist_ok=True)
-        where = {"uri": settings.catalog_uri, "warehouse": settings.warehouse_location}
-        return SqlCatalog("mlops", **where, **settings.file_properties)
+        where = {"uri": settings.catalog_uri, "warehouse": settings.warehouse_location, **settings.file_properties}
+        if settings.catalog_url is not None:
+            return _server_catalog(os.getpid(), **where)
+        return _new_catalog(where)
     except (OSError, SQLAlchemyError) as error:
         cause = getattr(error, "orig", None) or error
         if settings.catalog_url is not None:
@@ -62,6 +69,24 @@ def open_catalog(settings: Settings) -> Catalog:
             expected="a folder this user can create and write",
             hint="choose another with --home DIR or MLOPS_HOME, or mend its permissions.",
         ) from error
+
+
+@lru_cache(maxsize=4)
+def _server_catalog(_process: int, **where: str) -> Catalog:
+    """One catalog a process: each holds connections, of which a server has few. A fork must not share them."""
+    return _new_catalog(where)
+
+
+def _new_catalog(where: dict[str, str]) -> Catalog:
+    from pyiceberg.catalog.sql import SqlCatalog
+    from sqlalchemy.exc import SQLAlchemyError
+
+    for _ in range(_OPENING_ATTEMPTS - 1):
+        # Two processes that open a new catalog at the same instant both make its tables: one fails, once.
+        with suppress(SQLAlchemyError):
+            return SqlCatalog("mlops", **where)
+        sleep(_OPENING_WAIT)
+    return SqlCatalog("mlops", **where)
 
 
 def load_table(catalog: Catalog, contract: TableContract, timezone: str) -> Table | None:
@@ -110,6 +135,7 @@ def _create(catalog: Catalog, contract: TableContract, timezone: str) -> Table:
     from pyiceberg.exceptions import TableAlreadyExistsError
     from pyiceberg.partitioning import PartitionField, PartitionSpec
     from pyiceberg.transforms import parse_transform
+    from sqlalchemy.exc import IntegrityError
 
     schema = iceberg_schema(contract)
     spec = PartitionSpec(
@@ -125,7 +151,9 @@ def _create(catalog: Catalog, contract: TableContract, timezone: str) -> Table:
     )
     properties = TABLE_PROPERTIES | {TIMEZONE_PROPERTY: timezone, "comment": contract.description}
     namespace = contract.name.split(".")[0]
-    catalog.create_namespace_if_not_exists(namespace)
+    with suppress(IntegrityError):
+        # Fails when another process makes the namespace at the same instant.
+        catalog.create_namespace_if_not_exists(namespace)
     try:
         return catalog.create_table(contract.name, schema=schema, partition_spec=spec, properties=properties)
     except TableAlreadyExistsError:

@@ -12,19 +12,22 @@ _PIPELINES = {"data_pipeline", "feature_pipeline", "training_pipeline", "inferen
 ALLOWED: dict[str, set[str]] = {
     "__init__": set(),
     "errors": set(),
-    "settings": {"errors"},
+    "source_settings": set(),
+    "settings": {"errors", "source_settings"},
     "clock": {"settings"},
     "contracts": {"errors"},
     "storage": {"contracts", "errors", "settings"},
-    "data_pipeline": _GROUND,
+    "data_pipeline": _GROUND | {"source_settings"},
     "feature_pipeline": _GROUND,
     "training_pipeline": _GROUND | {"feature_pipeline"},
     "inference_pipeline": _GROUND | {"feature_pipeline", "training_pipeline"},
     "monitoring": _GROUND | {"training_pipeline.labels"},
-    "orchestration": _GROUND | _PIPELINES | {"monitoring"},
+    "home_backup": {"errors", "settings", "storage"},
+    "erasure": _GROUND | _PIPELINES,
+    "orchestration": _GROUND | _PIPELINES | {"erasure", "home_backup", "monitoring"},
     "definitions": {"orchestration", "settings", "errors"},
-    "console": {"orchestration", "errors"},
-    "cli": _GROUND | _PIPELINES | {"monitoring", "orchestration", "definitions", "console"},
+    "console": {"data_pipeline", "erasure", "home_backup", "orchestration", "errors", "storage"},
+    "cli": _GROUND | _PIPELINES | {"erasure", "home_backup", "monitoring", "orchestration", "definitions", "console"},
     "airflow_pack": {"definitions", "errors", "settings"},
     "serving": {"inference_pipeline", "errors", "settings"},
 }
@@ -41,8 +44,10 @@ ENVIRONMENT_PARTS = {"settings"}
 # Parts that may ask what time it is. Everything else gets days, ticks and instants as arguments.
 CLOCK_PARTS = {"clock", "cli", "orchestration", "serving"}
 
-# `python -m` entry points inside pipelines: without an argument they mean the last complete day or tick.
+# Documented calls and `python -m` entry points inside pipelines: without an argument they mean now, or the last
+# complete day or tick.
 CLOCK_MODULES = {
+    "mlops_platform.data_pipeline.ingestion_pipeline",
     "mlops_platform.feature_pipeline.__main__",
     "mlops_platform.inference_pipeline.batch",
     "mlops_platform.training_pipeline.train",

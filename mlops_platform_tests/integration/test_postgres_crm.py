@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -16,29 +16,26 @@ from typer.testing import CliRunner
 
 from mlops_platform.cli import app
 from mlops_platform.contracts import QUARANTINE, SILVER_CUSTOMERS, SILVER_TRANSACTIONS, TableContract
-from mlops_platform.data_pipeline.crm import CUSTOMERS, TRANSACTIONS, HistorySpan, SourceTable, connect, read, span
+from mlops_platform.data_pipeline import DataIngestionPipeline
+from mlops_platform.data_pipeline.connections import open_database
+from mlops_platform.data_pipeline.crm import CUSTOMERS, TRANSACTIONS, HistorySpan, SourceTable, span
+from mlops_platform.data_pipeline.crm_check import check_crm
 from mlops_platform.data_pipeline.crm_load import Load, import_files, seed, synthetic_model
+from mlops_platform.data_pipeline.extraction import read
+from mlops_platform.data_pipeline.extraction_query import parse_query
 from mlops_platform.data_pipeline.ingestion import new_rows
-from mlops_platform.data_pipeline.processing import silver_customers, silver_transactions
+from mlops_platform.data_pipeline.processing import silver_draft
 from mlops_platform.data_pipeline.synthetic_model import Dirt, SyntheticModel
+from mlops_platform.data_pipeline.transformations import SILVER_TABLES
 from mlops_platform.errors import InputError, SourceError
 from mlops_platform.settings import Settings, load_settings
 from mlops_platform.storage.lake import Lake
-from mlops_platform_tests.integration.postgres import Server, find_programs, running
+from mlops_platform_tests.integration.postgres import Server
 from mlops_platform_tests.unit.data_pipeline.crms import transaction
 
 AT = datetime(2024, 7, 2, tzinfo=UTC)
 SEED: dict[str, Any] = {"customers": 80, "days": 300, "seed": 3, "until": date(2024, 6, 30)}
 COLUMNS = ", ".join(TRANSACTIONS.columns)
-
-
-@pytest.fixture(scope="session")
-def server() -> Iterator[Server]:
-    programs = find_programs()
-    if programs is None:
-        pytest.skip("no PostgreSQL server on this machine (Debian: apt-get install postgresql)")
-    with running(programs) as found:
-        yield found
 
 
 class Database:
@@ -60,9 +57,8 @@ class Database:
 
     def cells(self, *columns: str, **options: Any) -> list[dict[str, Any]]:
         """What the platform reads."""
-        with connect(self.url) as connection:
-            reader = read(connection, self.url, TRANSACTIONS, columns or TRANSACTIONS.columns, **options)
-            found: list[dict[str, Any]] = reader.read_all().to_pylist()
+        with open_database(self.url) as database:
+            found: list[dict[str, Any]] = read(database, TRANSACTIONS, columns, **options).read_all().to_pylist()
             return found
 
 
@@ -96,9 +92,9 @@ def ingest(lake: Lake, url: str, table: SourceTable = TRANSACTIONS, at: datetime
 
 def silver(lake: Lake, url: str, contract: TableContract = SILVER_TRANSACTIONS) -> list[dict[str, Any]]:
     """Ingests both tables, publishes silver, and returns the rows of one table without the batch that brought them."""
-    for table, process in ((CUSTOMERS, silver_customers), (TRANSACTIONS, silver_transactions)):
-        ingest(lake, url, table)
-        lake.publish(process(lake.settings, lake.snapshot(table.bronze)))
+    for source, table in zip((CUSTOMERS, TRANSACTIONS), SILVER_TABLES, strict=True):
+        ingest(lake, url, source)
+        lake.publish(silver_draft(lake, table))
     rows = lake.snapshot(contract).to_arrow(order_by=contract.key or ["reason", "row"])
     return [{name: cell for name, cell in row.items() if name != "_batch_id"} for row in rows.to_pylist()]
 
@@ -169,8 +165,8 @@ class TestImporting:
     def test_it_is_what_sqlite_holds(self, database: Database, files: Path, tmp_path: Path, home: Settings) -> None:
         other = f"sqlite:///{tmp_path / 'crm.db'}"
         assert import_files(files, other) == import_files(files, database.url)
-        with connect(other) as connection:
-            expected = read(connection, other, TRANSACTIONS, TRANSACTIONS.columns).read_all().to_pylist()
+        with open_database(other) as crm:
+            expected = read(crm, TRANSACTIONS).read_all().to_pylist()
         assert database.cells() == expected
         assert span(home, other) == span(home, database.url)
 
@@ -213,6 +209,7 @@ class TestReading:
             "payment_method": "card",
             "quantity": "3",
             "updated_at": "2024-03-01 10:00:00",
+            "deleted_at": None,
         }
         assert (second["amount"], second["transaction_ts"], second["customer_id"]) == ("NaN", "infinity", None)
         assert second["category"] == ""
@@ -254,8 +251,8 @@ class TestReading:
         typed.insert(sale(1))
         typed.run("CREATE ROLE analyst LOGIN", "GRANT SELECT ON customers, transactions TO analyst")
         url = typed.server.url(typed.name, user="analyst")
-        with connect(url) as connection:
-            assert read(connection, url, TRANSACTIONS, ("amount",)).read_all().to_pylist() == [{"amount": "10.000"}]
+        with open_database(url) as database:
+            assert read(database, TRANSACTIONS, ("amount",)).read_all().to_pylist() == [{"amount": "10.000"}]
 
     def test_a_view_serves_as_a_table(self, database: Database, home: Settings) -> None:
         database.run(
@@ -267,6 +264,72 @@ class TestReading:
             "CREATE VIEW customers AS SELECT DISTINCT who AS customer_id, changed AS updated_at FROM shop.sale",
         )
         assert span(home, database.url) == HistorySpan(date(2024, 5, 1), date(2024, 5, 1), 1)
+
+    def test_nothing_can_be_written_while_reading(self, typed: Database) -> None:
+        typed.run(
+            "CREATE FUNCTION drop_it() RETURNS text LANGUAGE sql AS 'DELETE FROM transactions RETURNING category'"
+        )
+        typed.run("CREATE VIEW sly AS SELECT *, drop_it() AS note FROM transactions")
+        typed.insert(sale(1))
+        sly = replace(TRANSACTIONS, crm_name="sly", renamed={"category": "note"})
+        with (
+            open_database(typed.url) as database,
+            pytest.raises(SourceError, match="cannot execute DELETE in a read-only transaction"),
+        ):
+            read(database, sly).read_all()
+        assert typed.run("SELECT count(*) FROM transactions") == [(1,)]
+
+    def test_all_is_read_from_one_state_of_the_database(self, typed: Database) -> None:
+        typed.insert(sale(1))
+        with open_database(typed.url) as database:
+            assert read(database, TRANSACTIONS, ("amount",)).read_all().num_rows == 1
+            typed.insert(sale(2))
+            assert read(database, TRANSACTIONS, ("amount",)).read_all().num_rows == 1
+
+    def test_a_query_is_read_with_its_parameters_bound(self, typed: Database) -> None:
+        typed.insert(*(sale(n, updated_at=f"2024-0{n}-01 10:00:00") for n in range(3, 7)))
+        day, moment = date(2024, 5, 1), datetime(2024, 6, 1, 12, tzinfo=UTC)
+        for condition, wanted in {
+            "updated_at >= CURRENT_DATE": ["5", "6"],
+            "updated_at >= CURRENT_DATE - interval '1 month'": ["4", "5", "6"],
+            "updated_at >= CURRENT_DATE AND updated_at < now()": ["5", "6"],
+            "date_trunc('month', updated_at) = CURRENT_DATE AND category IS NULL": ["5"],
+        }.items():
+            text = f"SELECT * FROM transactions WHERE {condition} ORDER BY updated_at"
+            query = parse_query(text, (TRANSACTIONS,), typed.url, day=day, moment=moment)
+            found = typed.cells("transaction_id", query=query.statement)
+            assert [row["transaction_id"] for row in found] == wanted, condition
+
+    def test_a_query_the_database_refuses(self, typed: Database) -> None:
+        query = parse_query("SELECT *, nothing FROM transactions", (TRANSACTIONS,), typed.url, day=AT.date(), moment=AT)
+        with pytest.raises(InputError, match=r'refuses the extraction_query: .*"nothing" does not exist'):
+            typed.cells("transaction_id", query=query.statement)
+
+    def test_the_way_through_sqlalchemy_finds_the_same_cells(self, typed: Database) -> None:
+        typed.insert(sale(1, transaction_ts="2024-03-01 10:00:00.5-03", amount="12.005"), sale(2, transaction_ts=None))
+        other = typed.url.replace("postgresql:", "postgresql+psycopg2:")
+        with open_database(other) as database:
+            found = read(database, TRANSACTIONS, since=date(2024, 1, 1)).read_all().to_pylist()
+        names = [name for name in TRANSACTIONS.columns if name != "transaction_ts"]
+        assert [[row[n] for n in names] for row in found] == [[row[n] for n in names] for row in typed.cells()]
+
+
+class TestChecking:
+    def test_tables_in_a_schema_are_found_and_guessed(self, database: Database, home: Settings) -> None:
+        database.run(
+            "CREATE SCHEMA shop",
+            "CREATE TABLE shop.customer (customer_no int, name text, updated timestamp)",
+            "CREATE TABLE transactions (transaction_id int, customer_id int, transaction_ts timestamp, amount numeric, "
+            "updated_at timestamptz)",
+            "INSERT INTO transactions VALUES (1, 1, '2024-03-01', 5, '2024-03-01 10:00:00-03')",
+        )
+        url = database.url.replace("postgres@", "postgres:hunter2@")
+        found = check_crm(home, url)
+        assert [table.is_ok for table in found.tables] == [False, True]
+        assert found.tables[1].newest == "2024-03-01 13:00:00+00"
+        assert 'name = "shop.customer"\n' in found.mapping
+        assert 'customer_id = "customer_no"\nupdated_at = "updated"' in found.mapping
+        assert "hunter2" not in found.mapping + found.url
 
 
 class TestSpan:
@@ -322,6 +385,28 @@ class TestIngesting:
         bronze = lake.snapshot(TRANSACTIONS.bronze).to_arrow(order_by=["transaction_id", "updated_at"])
         found = [(row["transaction_id"], row["amount"]) for row in bronze.to_pylist()]
         assert found == [("1", "10.000"), ("1", "11.000"), ("2", "10.000"), ("2", "10.000"), ("3", "10.000")]
+
+    def test_the_documented_call(self, typed: Database, tmp_path: Path) -> None:
+        typed.run("INSERT INTO customers VALUES ('c1', 'Ana', '2024-07-02 00:00'), ('c2', 'Bia', '2024-07-01 23:59')")
+        home = load_settings(home=tmp_path / "home", crm_url=typed.url)
+        pipeline = DataIngestionPipeline(source="crm_database", destination="s3://bucket/bronze/crm/", settings=home)
+        query = "SELECT * FROM customers WHERE updated_at >= CURRENT_DATE"
+        found = pipeline.run(extraction_query=query, partition_by="date", as_of=AT)
+        assert found["bronze.crm_customers"]["new"] == 1
+        assert {name: done["new"] for name, done in pipeline.run(as_of=AT).items()} == {
+            "bronze.crm_customers": 1,
+            "bronze.crm_transactions": 0,
+        }
+
+    def test_deleted_rows_get_a_tombstone_and_come_back(self, typed: Database, lake: Lake) -> None:
+        typed.insert(sale(1, updated_at="2020-01-01"), sale(2))
+        assert ingest(lake, typed.url) == 2
+        typed.run("DELETE FROM transactions WHERE transaction_id = 1")
+        assert ingest(lake, typed.url, at=AT + timedelta(days=1)) == 1
+        (dead,) = (row for row in lake.snapshot(TRANSACTIONS.bronze).to_arrow().to_pylist() if row["_is_tombstone"])
+        assert (dead["transaction_id"], dead["updated_at"]) == ("1", None)
+        typed.insert(sale(1, updated_at="2020-01-01"))
+        assert [ingest(lake, typed.url, at=AT + timedelta(days=n)) for n in (2, 3)] == [1, 0]
 
     def test_typed_columns_become_silver(self, typed: Database, tmp_path: Path) -> None:
         lake = Lake(load_settings(home=tmp_path / "home", timezone="America/Sao_Paulo", max_rejected_share=0.9))

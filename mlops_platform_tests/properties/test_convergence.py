@@ -7,7 +7,6 @@ what the oracle gives. Does not belong here: how text is read (`test_silver.py`)
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections import defaultdict
 from dataclasses import dataclass
@@ -27,9 +26,10 @@ from mlops_platform.settings import load_settings
 from mlops_platform.storage.lake import Lake
 from mlops_platform.storage.publish import Draft
 from mlops_platform_tests.oracles.silver import CrmRow, silver
+from mlops_platform_tests.scale import rounds
 
-# In each zone; `make test-lake` runs 500 in all.
-HISTORIES = int(os.environ.get("LAKE_HISTORIES", "6"))
+# In each zone.
+HISTORIES = rounds(full=170, share=6)
 START = datetime(2024, 5, 1, tzinfo=UTC)
 ZONES = ("UTC", "America/Sao_Paulo", "Europe/Lisbon")
 RAW = [name for name in BRONZE_TRANSACTIONS.column_names if not name.startswith("_")]

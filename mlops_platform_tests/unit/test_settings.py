@@ -200,6 +200,63 @@ class TestHomeFile:
         assert pin(settings, history_start=date(2019, 1, 1)).history_start == date(2019, 1, 1)
 
 
+class TestSources:
+    MAPPED = """[sources.shop] # the web shop
+url = "postgresql://ana:hunter2@host/shop"
+tables.transactions = "sales"
+
+[sources.shop.tables.customers]
+name = "kunden"
+columns = { customer_id = "kunden_nr" }
+"""
+
+    def test_from_the_homes_file(self, made: Path) -> None:
+        (made / HOME_FILE).write_text(self.MAPPED)
+        shop = load_settings(home=made).sources["shop"]
+        assert shop.url == "postgresql://ana:hunter2@host/shop"
+        assert (shop.tables["customers"].name, shop.tables["customers"].columns) == (
+            "kunden",
+            {"customer_id": "kunden_nr"},
+        )
+        assert (shop.tables["transactions"].name, shop.tables["transactions"].columns) == ("sales", {})
+
+    def test_the_environment_has_json(self, monkeypatch: pytest.MonkeyPatch, made: Path) -> None:
+        (made / HOME_FILE).write_text(self.MAPPED)
+        monkeypatch.setenv("MLOPS_SOURCES", '{"web": "sqlite:///web.db", "erp": {"url": "sqlite:///erp.db"}}')
+        found = load_settings(home=made).sources
+        assert {name: source.url for name, source in found.items()} == {
+            "web": "sqlite:///web.db",
+            "erp": "sqlite:///erp.db",
+        }
+
+    @pytest.mark.parametrize(
+        "text", ["sqlite:///a.db", '["a"]', '{"a": {"url": 1}}', '{"a": {"urls": "b"}}', '{"a": {']
+    )
+    def test_anything_else_is_refused(self, monkeypatch: pytest.MonkeyPatch, made: Path, text: str) -> None:
+        monkeypatch.setenv("MLOPS_SOURCES", text)
+        with pytest.raises(SettingsError, match="MLOPS_SOURCES"):
+            load_settings(home=made)
+
+    def test_an_unknown_table_is_named_without_the_password(self, made: Path) -> None:
+        (made / HOME_FILE).write_text(self.MAPPED.replace("tables.transactions", "tables.orders"))
+        with pytest.raises(SettingsError, match=r"MLOPS_SOURCES \(shop\.tables\.orders") as refused:
+            load_settings(home=made)
+        assert "hunter2" not in str(refused.value)
+
+    def test_passwords_are_not_listed(self, made: Path) -> None:
+        (made / HOME_FILE).write_text(self.MAPPED)
+        value, origin = setting_sources(load_settings(home=made), home=made)["sources"]
+        assert origin == "mlops.toml"
+        assert "postgresql://ana:***@host/shop" in value
+        assert "hunter2" not in value
+
+    def test_pinning_leaves_the_file_as_a_person_wrote_it(self, made: Path) -> None:
+        (made / HOME_FILE).write_text(self.MAPPED)
+        pin(load_settings(home=made), crm_url="sqlite:///a.db")
+        assert load_settings(home=made).crm_url == "sqlite:///a.db"
+        assert (made / HOME_FILE).read_text().endswith(self.MAPPED)
+
+
 class TestSecrets:
     @pytest.mark.parametrize(
         ("text", "masked"),

@@ -11,7 +11,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from mlops_platform.data_pipeline.crm import CUSTOMERS, TRANSACTIONS, sqlite_path
+from mlops_platform.data_pipeline.connections import sqlite_path
+from mlops_platform.data_pipeline.crm import CUSTOMERS, TRANSACTIONS
 
 
 def transaction(number: int, **cells: Any) -> dict[str, Any]:
@@ -33,12 +34,17 @@ def make_crm(
     customers: Sequence[dict[str, Any]] = (),
     *,
     lacks: Sequence[str] = (),
+    has: Sequence[str] = (),
 ) -> str:
-    """A SQLite CRM with untyped columns (tables and `table.column`s in `lacks` left out); returns its URL."""
+    """A SQLite CRM with untyped columns, tables and `table.column`s in `lacks` left out; returns its URL.
+
+    `deleted_at` is there only if `has` names it: few CRMs have it.
+    """
     url = f"sqlite:///{path}"
     with closing(sqlite3.connect(path)) as database, database:
         for table in (CUSTOMERS, TRANSACTIONS):
-            columns = [name for name in table.columns if f"{table.name}.{name}" not in lacks]
+            absent = {f"{table.name}.deleted_at", *lacks} - set(has)
+            columns = [name for name in table.columns if f"{table.name}.{name}" not in absent]
             if table.name not in lacks:
                 database.execute(f"CREATE TABLE {table.name} ({', '.join(columns)})")
     add(url, "transactions", *transactions)
@@ -52,6 +58,12 @@ def add(url: str, table: str, *rows: dict[str, Any]) -> None:
         for row in rows:
             marks = ", ".join("?" * len(row))
             database.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})", list(row.values()))
+
+
+def change(url: str, statement: str) -> None:
+    """Runs a statement in the CRM."""
+    with closing(sqlite3.connect(sqlite_path(url))) as database, database:
+        database.execute(statement)
 
 
 def query(url: str, sql: str) -> list[Any]:

@@ -70,7 +70,15 @@ class TestImport:
     def test_both_tables_have_all_of_the_crms_columns(self, tmp_path: Path, url: str) -> None:
         import_files(folder(tmp_path), url)
         for table in (CUSTOMERS, TRANSACTIONS):
-            assert [row[1] for row in query(url, f"PRAGMA table_info({table.name})")] == list(table.columns)
+            # An empty `deleted_at` would say that nothing was ever deleted.
+            expected = [name for name in table.columns if name != "deleted_at"]
+            assert [row[1] for row in query(url, f"PRAGMA table_info({table.name})")] == expected
+
+    def test_a_files_own_deleted_at_is_kept(self, tmp_path: Path, url: str) -> None:
+        customers = "customer_id,deleted_at\na,2024-02-01\nb,\n"
+        import_files(folder(tmp_path, customers, "transaction_id,customer_id,transaction_ts,amount\n", "csv"), url)
+        found = query(url, "SELECT customer_id, deleted_at FROM customers ORDER BY 1")
+        assert found == [("a", "2024-02-01"), ("b", None)]
 
     def test_times_that_are_there_stay_and_empty_cells_are_filled(self, tmp_path: Path, url: str) -> None:
         customers = "customer_id,signup_date\na,2020-01-01\nb,\n"
