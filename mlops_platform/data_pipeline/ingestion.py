@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_platform.contracts.schemas import arrow_schema
 from mlops_platform.data_pipeline.connections import ISO_DAY, open_database
 from mlops_platform.data_pipeline.deletions import compare_keys, define_alive, require_few_gone
+from mlops_platform.data_pipeline.erased import erased_filter
 from mlops_platform.data_pipeline.extraction import check, read
 from mlops_platform.data_pipeline.text import define_macros
 from mlops_platform.storage.conditions import Condition
@@ -139,10 +140,11 @@ class _Run:
         return _Found(rows, delivered, gone, self._watermark("delivered"))
 
     def _delivered(self, since: date | None = None) -> Iterable[pa.RecordBatch]:
-        """Every row that the CRM hands over passes here."""
+        """Every row that the CRM hands over passes here, but for those of customers who were erased."""
         statement = self.query.statement if self.query is not None else None
         batches: Iterable[pa.RecordBatch] = read(self.database, self.table, since=since, query=statement)
-        return batches
+        keep = erased_filter(self.lake)
+        return map(keep, batches) if keep is not None else batches
 
     def _take(self, batches: Iterable[pa.RecordBatch], where: str) -> None:
         for batch in batches:
@@ -191,9 +193,26 @@ class _Run:
 
         A time after the ingestion itself is a mistake and does not count: it would hide every later change.
         """
-        found: str | None = scalar(
+        # Reading every time costs more than writing the rows. ISO text sorts by day, and an offset moves a time by less
+        # than two: the rows of the last days hold the latest time, unless what is written there can't be read.
+        at = self.lineage["_ingested_at"]
+        day: date | None = scalar(
             self.duck,
-            f"SELECT max(t)::DATE::VARCHAR FROM (SELECT readable_time(updated_at) AS t FROM {relation}) "
+            f"SELECT try_cast(max(left(updated_at, 10)) AS DATE) FROM {relation} WHERE left(updated_at, 10) <= $last",
+            {"last": (at + timedelta(days=2)).date().isoformat()},
+        )
+        if day is not None and day > date(2, 1, 1):
+            recent = f"updated_at >= '{day - timedelta(days=2)}' OR updated_at NOT LIKE '____-__-__%'"
+            latest = self._latest_day(f"(FROM {relation} WHERE {recent})")
+            if latest is not None and latest >= day - timedelta(days=1):
+                return latest.isoformat()
+        found = self._latest_day(relation)
+        return found.isoformat() if found is not None else None
+
+    def _latest_day(self, relation: str) -> date | None:
+        found: date | None = scalar(
+            self.duck,
+            f"SELECT max(t)::DATE FROM (SELECT readable_time(updated_at) AS t FROM {relation}) "
             "WHERE t <= $at::TIMESTAMPTZ",
             {"at": self.lineage["_ingested_at"]},
         )

@@ -50,8 +50,9 @@ def open_catalog(settings: Settings) -> Catalog:
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
+        settings.home.mkdir(parents=True, exist_ok=True)
         if settings.warehouse_url is None:
-            settings.warehouse.mkdir(parents=True, exist_ok=True)
+            settings.warehouse.mkdir(exist_ok=True)
         where = {"uri": settings.catalog_uri, "warehouse": settings.warehouse_location, **settings.file_properties}
         if settings.catalog_url is not None:
             return _server_catalog(os.getpid(), **where)

@@ -15,7 +15,7 @@ from mlops_platform.contracts.schemas import arrow_schema
 from mlops_platform.monitoring import performance
 from mlops_platform.monitoring.performance import performance_report
 from mlops_platform.settings import load_settings
-from mlops_platform.storage.conditions import Condition, all_time, all_of_sql
+from mlops_platform.storage.conditions import Condition, all_of_sql, all_time
 from mlops_platform.storage.lake import Lake
 from mlops_platform.storage.publish import Draft
 from mlops_platform.storage.read import TableSnapshot
