@@ -33,6 +33,11 @@ train: setup ## Train, evaluate and promote a churn model
 test: setup ## Run the tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
+.PHONY: test-lake
+test-lake: setup ## Run the lake's proofs whole: 200 kills, 100 lost answers, 4 writers x 50 commits, 510 histories
+	@FULL_PROOFS=1 $(BIN)/python -m pytest -n 2 --dist load mlops_platform_tests/integration/test_lake_survives.py \
+		mlops_platform_tests/properties/test_convergence.py $(ARGS)
+
 .PHONY: check
 check: setup ## Run ruff, mypy and the architecture tests
 	$(BIN)/ruff check .
@@ -49,6 +54,10 @@ docs: setup ## Write docs/features.md and docs/tables.md from the contracts
 .PHONY: bench
 bench: setup ## Measure what the demo spends where
 	@$(BIN)/python -m mlops_platform_tests.benchmarks.demo_cost $(ARGS)
+
+.PHONY: bench-lake
+bench-lake: setup ## Measure publish, ingestion and memory of the lake against plain baselines
+	@$(BIN)/python -m mlops_platform_tests.benchmarks.lake $(ARGS)
 
 .PHONY: lock
 lock: ## Compile requirements.lock from pyproject.toml and show what changed (ARGS=--upgrade for newer versions)

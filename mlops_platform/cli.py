@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -91,6 +91,22 @@ def crm_import(
     _print_load(err, load, into)
 
 
+@crm_app.command("check")
+def crm_check(
+    url_or_source: Annotated[str, typer.Argument(help="Database URL, or the name of a source in the settings.")],
+    home: Home = None,
+) -> None:
+    """Show what ingestion would find in a CRM, and a mapping to start from where names differ."""
+    from mlops_platform.console import print_crm
+    from mlops_platform.data_pipeline.crm_check import check_crm
+    from mlops_platform.settings import load_settings
+
+    findings = check_crm(load_settings(home=home), url_or_source)
+    print_crm(findings)
+    if not findings.is_ok:
+        raise typer.Exit(EXIT_USER_ERROR)
+
+
 def _print_load(err: Any, load: Any, into: str) -> None:
     from mlops_platform.settings import mask_secrets
 
@@ -141,19 +157,26 @@ def demo(
 def query(
     sql: Annotated[str, typer.Argument(help="One SELECT in Athena's SQL.")],
     output: Annotated[Path | None, typer.Option("--output", help="Write to FILE.parquet or FILE.csv.")] = None,
+    at: Annotated[list[str] | None, typer.Option("--at", help="TABLE=SNAPSHOT_OR_TAG: an earlier state.")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Show what would be read instead of rows.")] = False,
     home: Home = None,
 ) -> None:
     """Ask the tables with SQL, such as SELECT * FROM silver.customers LIMIT 5."""
-    from mlops_platform.console import err, print_rows
+    from mlops_platform.console import err, print_reads, print_rows
+    from mlops_platform.storage import query as asking
     from mlops_platform.storage.lake import Lake
-    from mlops_platform.storage.query import query as run_query
-    from mlops_platform.storage.query import write
+    from mlops_platform.storage.query_states import states as read_states
 
-    with run_query(Lake(_settings(home)), sql) as reader:
+    lake, states = Lake(_settings(home)), read_states(at or ())
+    if explain:
+        print_reads(read.texts() for read in asking.explain(lake, sql, at=states))
+        return
+    with asking.query(lake, sql, at=states) as reader:
         if output is None:
-            print_rows(reader)
+            with asking.fitting("CSV"):
+                print_rows(reader)
         else:
-            err.print(f"{write(reader, output):,} rows in {output}", highlight=False, soft_wrap=True)
+            err.print(f"{asking.write(reader, output):,} rows in {output}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -206,6 +229,112 @@ def train(
     model = decision.model
     out.print(f"{model.name} version {model.version}: {model.stage}, held-out ROC-AUC {auc:.4f}", highlight=False)
     out.print(f"Gate: {decision.reason}.", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def maintain(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing, show what would be done.")] = False,
+    keep_days: Annotated[int, typer.Option("--keep-days", min=0, help="Keep every snapshot younger than this.")] = 30,
+    orphan_days: Annotated[int, typer.Option("--orphan-days", min=1, help="Keep every file younger than this.")] = 3,
+    home: Home = None,
+) -> None:
+    """Expire old snapshots, compact small files, delete files that no table refers to."""
+    from mlops_platform.console import print_upkeep
+    from mlops_platform.storage import maintenance
+    from mlops_platform.storage.lake import Lake
+
+    lake = Lake(_settings(home))
+    done = maintenance.maintain(
+        lake,
+        # Files and snapshots carry the machine's time, whatever day MLOPS_AS_OF says it is.
+        now=datetime.now(UTC),
+        keep=maintenance.referenced_snapshots(lake),
+        keep_days=keep_days,
+        orphan_days=orphan_days,
+        dry_run=dry_run,
+    )
+    print_upkeep(done, is_dry_run=dry_run)
+
+
+@app.command()
+def backup(
+    archive: Annotated[Path, typer.Argument(metavar="FILE", help="The archive to make: FILE.tar or FILE.tar.gz.")],
+    home: Home = None,
+) -> None:
+    """Copy the whole home (tables, models, runs, reports) to one archive, while it is in use."""
+    from mlops_platform.console import print_backup, progress
+    from mlops_platform.home_backup.backup import back_up
+
+    with progress() as say:
+        # When the archive is made is the machine's time, whatever day MLOPS_AS_OF says it is.
+        done = back_up(_settings(home), archive, created_at=datetime.now(UTC), say=say)
+    print_backup(done)
+
+
+@app.command()
+def restore(
+    archive: Annotated[Path, typer.Argument(metavar="FILE", help="An archive made by `mlops backup`.")],
+    home: Home = None,
+) -> None:
+    """Make a home from an archive, in any place; nothing is written over."""
+    from mlops_platform.console import print_restored, progress
+    from mlops_platform.home_backup.restore import restore as restore_home
+
+    with progress() as say:
+        done = restore_home(_settings(home), archive, say=say)
+    print_restored(done)
+
+
+@app.command()
+def erase(
+    ids: Annotated[list[str] | None, typer.Argument(metavar="CUSTOMER_ID…", help="Customers to erase.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Erase without asking.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Look for the ids in every file; alone, only that.")] = False,
+    ids_file: Annotated[Path | None, typer.Option("--ids-file", help="A file with one id a line.")] = None,
+    home: Home = None,
+) -> None:
+    """Erase customers from tables, their history, logs and reports, and keep them out of later ingestions."""
+    from mlops_platform import erasure
+    from mlops_platform.console import err, print_erasable, print_erasure, print_hits, progress
+    from mlops_platform.storage.lake import Lake
+
+    settings, customers = _settings(home), [*(ids or ()), *_lines(ids_file)]
+    lake = Lake(settings)
+    if yes or not verify:
+        if not yes:
+            print_erasable(erasure.preview(lake, customers))
+            _confirm("Erase them for good?")
+        with progress() as say:
+            say("erasing")
+            # Files carry the machine's time, whatever day MLOPS_AS_OF says it is.
+            report = erasure.erase(lake, customers, now=datetime.now(UTC))
+        print_erasure(report)
+    if verify:
+        with progress() as say:
+            say(f"reading every file of {settings.home}")
+            hits = erasure.verify(settings, customers)
+        print_hits(hits)
+        if hits:
+            raise typer.Exit(EXIT_USER_ERROR)
+    elif yes:
+        err.print("Next: the same with --verify alone looks for what is left.", highlight=False)
+
+
+def _lines(path: Path | None) -> list[str]:
+    if path is None:
+        return []
+    try:
+        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} can't be read: {error}", expected="a text file with one id a line") from error
+
+
+def _confirm(question: str) -> None:
+    if not sys.stdin.isatty():
+        raise InputError(
+            "nobody is there to confirm", expected="a terminal", hint="add --yes to erase without being asked."
+        )
+    typer.confirm(question, abort=True)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -12,12 +13,20 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import pyarrow as pa
 
+    from mlops_platform.data_pipeline.crm_check import CrmFindings
+    from mlops_platform.erasure.erase import ErasureReport
+    from mlops_platform.erasure.scan import Hit
+    from mlops_platform.erasure.tables import TableErasure
+    from mlops_platform.home_backup.archive import TableState
+    from mlops_platform.home_backup.backup import Backup
+    from mlops_platform.home_backup.restore import Restored
     from mlops_platform.orchestration.demo import Demo
     from mlops_platform.orchestration.doctor import Finding
+    from mlops_platform.storage.maintenance import TableUpkeep
 
 MAX_ROWS = 1_000
 
@@ -94,6 +103,29 @@ def print_findings(findings: list[Finding]) -> None:
             out.print(f"     → {escape(finding.mend)}", highlight=False, soft_wrap=True)
 
 
+def print_crm(findings: CrmFindings) -> None:
+    """What is in a CRM, table by table, and the mapping that may be missing."""
+    out.print(findings.url, markup=False, highlight=False, soft_wrap=True)
+    for table in findings.tables:
+        own = f" ({table.own_name})" if table.own_name != table.name else ""
+        if not table.is_found:
+            out.print(f"[red]FAIL[/red] {table.name}{escape(own)}: no such table", highlight=False, soft_wrap=True)
+            continue
+        sign = "[green]ok  [/green]" if table.is_ok else "[red]FAIL[/red]"
+        rows = f"{table.rows:,} rows" if table.rows is not None else "not read"
+        newest = f", updated_at up to {table.newest}" if table.newest else ""
+        out.print(f"{sign} {table.name}{escape(own)}: {rows}{newest}", highlight=False, soft_wrap=True)
+        for column in table.columns:
+            need = "required" if column.is_required else "optional"
+            found = f"{need}, " + ("found" if column.is_found else "missing")
+            own = f" ({column.own_name})" if column.own_name != column.name else ""
+            out.print(f"       {column.name}{own}: {found}", markup=False, highlight=False, soft_wrap=True)
+        out.print(f"       deletions: {table.deletions}", markup=False, highlight=False, soft_wrap=True)
+    if findings.mapping:
+        out.print("Your names may be meant by these lines in mlops.toml; check each:", highlight=False)
+        out.print(findings.mapping, markup=False, highlight=False, soft_wrap=True)
+
+
 def print_settings(found: Mapping[str, tuple[str, str]]) -> None:
     """Every setting, its value and where it came from."""
     table = Table()
@@ -129,3 +161,104 @@ def print_rows(reader: pa.RecordBatchReader) -> None:
     out.print(table)
     if shown >= MAX_ROWS:
         err.print(f"the first {MAX_ROWS:,} rows; --output FILE.parquet writes all", highlight=False)
+
+
+def print_reads(reads: Iterable[Sequence[str]]) -> None:
+    """What a statement reads of each table it names: the table, its columns, the conditions, the files they leave."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("table", no_wrap=True)
+    for name in ("columns", "conditions"):
+        table.add_column(name, overflow="fold")
+    table.add_column("files", justify="right", no_wrap=True)
+    for cells in reads:
+        table.add_row(*(escape(cell) or "–" for cell in cells))
+    out.print(table)
+
+
+def print_upkeep(done: Sequence[TableUpkeep], *, is_dry_run: bool) -> None:
+    """What maintenance did, or would do, to each table that it had anything to do with."""
+    title = "Nothing was changed; a run would do this" if is_dry_run else "Maintenance"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("table", overflow="fold")
+    for name in ("snapshots\nexpired", "files\ncompacted", "orphans\ndeleted", "bytes\nfreed"):
+        table.add_column(name, justify="right", no_wrap=True)
+    shown = [entry for entry in done if entry != type(entry)(entry.table)]
+    for entry in shown:
+        compacted = f"{entry.files_before:,} → {entry.files_after:,}" if entry.files_before else "–"
+        figures = (entry.snapshots_expired, entry.orphans, entry.bytes_freed)
+        expired, orphans, freed = (f"{figure:,}" if figure else "–" for figure in figures)
+        table.add_row(escape(entry.table), expired, compacted, orphans, freed)
+    if shown:
+        out.print(table)
+    else:
+        out.print(f"Nothing to do in {len(done)} tables.", highlight=False)
+    for entry in shown:
+        if entry.note:
+            out.print(f"{entry.table}: {entry.note}", markup=False, highlight=False, soft_wrap=True)
+
+
+def print_backup(done: Backup) -> None:
+    """What is in an archive, what is not, and how a home is made from it."""
+    _print_states(f"{done.archive}: {done.files:,} files, {done.size / 1e6:,.1f} MB", done.tables)
+    for note in done.notes:
+        out.print(f"Note: {note}.", markup=False, highlight=False, soft_wrap=True)
+    next_step = f"mlops restore {shlex.quote(str(done.archive))} --home NEW_HOME"
+    out.print(
+        f"Keep it safe: it holds customers' data. Next: {next_step}", markup=False, highlight=False, soft_wrap=True
+    )
+
+
+def print_restored(done: Restored) -> None:
+    """What a home restored from an archive holds, and what to do first."""
+    _print_states(f"{done.home}: the home {done.was} as of {done.created_at:%Y-%m-%d %H:%M} UTC", done.tables)
+    for name in done.left:
+        out.print(f"Note: {name} still names {done.was}.", markup=False, highlight=False, soft_wrap=True)
+    out.print(f"Next: mlops doctor --home {shlex.quote(str(done.home))}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_states(title: str, states: Mapping[str, TableState]) -> None:
+    out.print(title, markup=False, highlight=False, soft_wrap=True)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("table", no_wrap=True)
+    for name in ("rows", "snapshot"):
+        table.add_column(name, justify="right")
+    for name, state in states.items():
+        table.add_row(escape(name), f"{state.rows:,}", "–" if state.snapshot_id is None else str(state.snapshot_id))
+    out.print(table)
+
+
+def print_erasable(found: Sequence[TableErasure]) -> None:
+    """What an erasure would take from each table."""
+    table = Table(title="To be erased", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("table", overflow="fold")
+    for name in ("rows", "files rewritten", "snapshots"):
+        table.add_column(name, justify="right")
+    for entry in found:
+        table.add_row(entry.table, *(f"{n:,}" for n in (entry.rows, entry.files, entry.snapshots)))
+    out.print(table if found else "No table names them; logs and reports will be looked through.")
+    if found:
+        out.print("These tables lose their history: no query or model can go back to it.", highlight=False)
+
+
+def print_erasure(report: ErasureReport) -> None:
+    """What an erasure did, and what is left to do by hand."""
+    lines = [
+        f"{report.customers:,} customers, {report.newly_listed:,} of them listed as erased only now: "
+        "ingestion leaves their rows out.",
+        *(f"{t.table}: {t.rows:,} rows erased, {t.snapshots:,} snapshots gone" for t in report.tables),
+        f"{report.models:,} runs and model versions marked mlops.not_rebuildable, {len(report.files):,} files changed.",
+        *(
+            f"{path} is being written and names them: run this again after the service's next file"
+            for path in report.busy
+        ),
+        "The CRM was not touched: delete the customers there too. Backups made before still hold them.",
+    ]
+    for line in lines:
+        out.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_hits(hits: Sequence[Hit]) -> None:
+    """Where customers are still named."""
+    for hit in hits[:MAX_ROWS]:
+        out.print(f"{hit.path}: {hit.where}", markup=False, highlight=False, soft_wrap=True)
+    out.print(f"{len(hits):,} places name them." if hits else "No file names them.", highlight=False)

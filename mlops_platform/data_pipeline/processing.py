@@ -143,15 +143,16 @@ class _Work:
             self.duck, f"SELECT count(DISTINCT {self.key}) FROM {chosen} WHERE NOT ({self.is_blank})"
         )
         raw = ", ".join(f"{quoted(name)} := {quoted(name)}" for name in self.table.raw)
+        read = ", ".join(f"{quoted(name)} := {sql}" for name, sql in self.table.read.items())
         self.duck.execute(
-            f"CREATE TEMP VIEW rows AS SELECT struct_pack({raw}) AS raw, _ingested_at, _batch_id, _source, "
-            f"coalesce(_is_tombstone, false) AS _is_tombstone, false AS is_superseded, NULL::VARCHAR AS reason "
-            f"FROM {chosen}"
+            f"CREATE TEMP VIEW rows AS SELECT struct_pack({raw}) AS raw, struct_pack({read}) AS read, _ingested_at, "
+            "_batch_id, _source, coalesce(_is_tombstone, false) AS _is_tombstone, false AS is_superseded, "
+            f"NULL::VARCHAR AS reason FROM {chosen}"
         )
         return before is not None
 
     def transform(self, names: Sequence[str]) -> None:
-        """Runs the transformations; the view `processed` is what they end with."""
+        """Runs the transformations; the table `processed` holds what they end with."""
         view = "rows"
         for name, step in zip(names, named(names), strict=True):
             made = f"after {name}"
@@ -163,29 +164,40 @@ class _Work:
                     expected="SQL of DuckDB's over the view whose name it is given",
                 ) from error
             view = quoted(made)
-        self.duck.execute(f"CREATE TEMP VIEW processed AS FROM {view}")
-        missing = [n for n in self.table.contract.column_names if n not in self.duck.table("processed").columns]
+        made_columns = self.duck.table(view).columns
+        missing = [name for name in self.table.contract.column_names if name not in made_columns]
         if missing:
             raise InputError(
                 f"after {', '.join(names) or 'no transformation'} {self.table.contract.name} lacks {missing}",
                 expected=f"all of {', '.join(STANDARD)} among the transformations",
             )
+        self.duck.execute(f"CREATE TEMP TABLE processed AS {self._verdicts(view)}")
+
+    def _verdicts(self, view: str) -> str:
+        """Every row with what becomes of it; the row itself only as far as it is published or shown as rejected."""
+        shown = [name for name in self.table.raw if self.settings.keep_personal or name not in PERSONAL]
+        row = ", ".join(f"{quoted(name)} := raw.{quoted(name)}" for name in shown)
+        cells = ", ".join(
+            f"CASE WHEN is_published THEN {quoted(name)} END AS {quoted(name)}"
+            for name in self.table.contract.column_names
+            if name != "_batch_id"
+        )
+        return f"""SELECT is_superseded, reason, is_published, _batch_id, {cells},
+                CASE WHEN NOT is_superseded AND trim(raw.{self.key}) <> '' THEN raw.{self.key} END AS _key,
+                CASE WHEN NOT is_superseded AND NOT is_published THEN to_json(struct_pack({row}))::VARCHAR END AS "row"
+            FROM (SELECT *, NOT is_superseded AND reason IS NULL AS is_published FROM {view})"""
 
     def count(self) -> None:
         """Counts what became of the rows."""
         found = self.duck.execute(
-            f"""SELECT count(*) FILTER (WHERE NOT is_superseded AND reason IS NULL),
-                count(*) FILTER (WHERE NOT is_superseded AND reason IS NOT NULL),
-                count(*) FILTER (WHERE is_superseded),
-                count(DISTINCT raw.{self.key})
-                    FILTER (WHERE NOT is_superseded AND trim(coalesce(raw.{self.key}, '')) <> '')
-            FROM processed"""
+            """SELECT count(*) FILTER (WHERE is_published), count(*) FILTER (WHERE "row" IS NOT NULL),
+                count(*) FILTER (WHERE is_superseded), count(DISTINCT _key) FROM processed"""
         ).fetchall()[0]
         self.figures |= dict(zip(("published", "quarantined", "superseded", "live_keys"), found, strict=True))
         self.figures["deleted"] = self.figures["keys"] - self.figures.pop("live_keys")
         self.reasons = dict(
             self.duck.execute(
-                "SELECT reason, count(*) FROM processed WHERE NOT is_superseded AND reason IS NOT NULL GROUP BY reason"
+                'SELECT reason, count(*) FROM processed WHERE "row" IS NOT NULL GROUP BY reason'
             ).fetchall()
         )
 
@@ -195,14 +207,14 @@ class _Work:
         now = register(self.duck, held, view="held", columns=[self.table.key, str(self.table.moment)])
         found = self.duck.execute(
             f"SELECT {moment} FROM {now} SEMI JOIN touched USING ({self.key}) "
-            f"UNION SELECT {moment} FROM processed WHERE NOT is_superseded AND reason IS NULL"
+            f"UNION SELECT {moment} FROM processed WHERE is_published"
         ).fetchall()
         return sorted(row[0] for row in found)
 
     def published(self, held: TableSnapshot | None, scope: Sequence[Condition]) -> Any:
         """A stream of the rows that the scope is to hold, ordered as the table is partitioned."""
         cells = ", ".join(map(quoted, self.table.contract.column_names))
-        sql = f"SELECT {cells} FROM processed WHERE NOT is_superseded AND reason IS NULL"
+        sql = f"SELECT {cells} FROM processed WHERE is_published"
         if held is not None:
             kept = register(self.duck, held, view="kept", where=scope)
             sql += f" UNION ALL SELECT {cells} FROM {kept} ANTI JOIN touched USING ({self.key})"
@@ -211,13 +223,8 @@ class _Work:
 
     def rejected(self, quarantine: TableSnapshot, is_partial: bool) -> Any:
         """What the quarantine of this table is to hold."""
-        shown = [name for name in self.table.raw if self.settings.keep_personal or name not in PERSONAL]
-        cells = ", ".join(f"{quoted(name)} := raw.{quoted(name)}" for name in shown)
         name = self.table.contract.name
-        sql = (
-            f"SELECT '{name}' AS table_name, reason, _batch_id, to_json(struct_pack({cells}))::VARCHAR AS \"row\" "
-            "FROM processed WHERE NOT is_superseded AND reason IS NOT NULL"
-        )
+        sql = f'SELECT \'{name}\' AS table_name, reason, _batch_id, "row" FROM processed WHERE "row" IS NOT NULL'
         if is_partial:
             old = register(self.duck, quarantine, where=[Condition("table_name", "=", name)])
             key = f"json_extract_string(\"row\", '$.{self.table.key}')"

@@ -4,11 +4,12 @@ A transformation is a SELECT (of DuckDB's) from the rows as the step before left
 It drops no row, since every row has to be accounted for: it sets `reason` to have a row quarantined. The rows hold:
 
 - `raw`, a struct of the CRM's columns as text, and bronze's own columns, which begin with `_`;
+- `read`, a struct of what the text says: times, money, numbers, null where it says none;
 - `is_superseded`: another version of the row wins; `reason`: why the row is rejected, or null;
 - silver's columns, once `standardize_columns` and `enrich_metadata` have run.
 
-The standard steps read `raw` only, so their order does not matter. Does not belong here: which rows are processed, and
-publishing (`processing.py`).
+The standard steps look at `raw` and `read` only, so their order does not matter. Does not belong here: which rows are
+processed, and publishing (`processing.py`).
 
     from mlops_platform.data_pipeline import transformation
 
@@ -46,14 +47,17 @@ class SilverTable:
         contract: Of the silver table.
         bronze: Of the bronze table.
         key: The column that tells rows apart, in both.
-        columns: Silver's own columns as SQL over `raw`.
-        metadata: Silver's derived columns as SQL over `raw`.
-        rules: A reason to reject a row and the SQL condition over `raw` that makes it hold, the first one counts.
+        read: What the text says, as SQL over the CRM's columns; evaluated once, whatever steps look at it.
+        columns: Silver's own columns as SQL over `raw` and `read`.
+        metadata: Silver's derived columns as SQL over `raw` and `read`.
+        rules: Reasons to reject a row, each with the SQL condition over `raw` and `read` that makes it hold; the first
+            counts.
     """
 
     contract: TableContract
     bronze: TableContract
     key: str
+    read: dict[str, str]
     columns: dict[str, str]
     metadata: dict[str, str]
     rules: tuple[tuple[str, str], ...]
@@ -69,45 +73,51 @@ class SilverTable:
         return self.contract.range_column
 
 
-_MOMENT = "readable_time(raw.transaction_ts)"
 TRANSACTIONS = SilverTable(
     SILVER_TRANSACTIONS,
     BRONZE_TRANSACTIONS,
     key="transaction_id",
+    read={
+        "transaction_ts": "readable_time(transaction_ts)",
+        "amount": "readable_money(amount)",
+        "quantity": "try_cast(try_cast(quantity AS DOUBLE) AS BIGINT)",
+        "updated_at": "readable_time(updated_at)",
+    },
     columns={
         "transaction_id": "raw.transaction_id",
         "customer_id": "raw.customer_id",
-        "transaction_ts": _MOMENT,
-        "amount": "readable_money(raw.amount)",
+        "transaction_ts": "read.transaction_ts",
+        "amount": "read.amount",
         "category": "raw.category",
         "payment_method": "raw.payment_method",
-        "quantity": "try_cast(try_cast(raw.quantity AS DOUBLE) AS BIGINT)",
+        "quantity": "read.quantity",
     },
     metadata={
-        "transaction_date": f"{_MOMENT}::DATE",
-        "transaction_hour": f"hour({_MOMENT})::INTEGER",
-        "updated_at": "readable_time(raw.updated_at)",
+        "transaction_date": "read.transaction_ts::DATE",
+        "transaction_hour": "hour(read.transaction_ts)::INTEGER",
+        "updated_at": "read.updated_at",
     },
     rules=(
         ("transaction_id is missing", "trim(coalesce(raw.transaction_id, '')) = ''"),
         ("customer_id is missing", "trim(coalesce(raw.customer_id, '')) = ''"),
-        ("transaction_ts is missing or not a time", f"{_MOMENT} IS NULL"),
-        ("amount is missing or not a number", "readable_money(raw.amount) IS NULL"),
+        ("transaction_ts is missing or not a time", "read.transaction_ts IS NULL"),
+        ("amount is missing or not a number", "read.amount IS NULL"),
     ),
 )
 CUSTOMERS = SilverTable(
     SILVER_CUSTOMERS,
     BRONZE_CUSTOMERS,
     key="customer_id",
+    read={"signup_date": "readable_time(signup_date)::DATE", "updated_at": "readable_time(updated_at)"},
     columns={
         "customer_id": "raw.customer_id",
         **{name: f"CASE WHEN keep_personal() THEN raw.{name} END" for name in PERSONAL},
-        "signup_date": "readable_time(raw.signup_date)::DATE",
+        "signup_date": "read.signup_date",
         "country": "raw.country",
         "state": "raw.state",
         "city": "raw.city",
     },
-    metadata={"updated_at": "readable_time(raw.updated_at)"},
+    metadata={"updated_at": "read.updated_at"},
     rules=(("customer_id is missing", "trim(coalesce(raw.customer_id, '')) = ''"),),
 )
 SILVER_TABLES = (CUSTOMERS, TRANSACTIONS)
@@ -171,7 +181,7 @@ def remove_duplicates(rows: str, table: SilverTable) -> str:
         UNION ALL
         SELECT * EXCLUDE (buried_at) REPLACE (
             row_number() OVER (PARTITION BY {key} ORDER BY {is_alive} DESC,
-                readable_time(raw.updated_at) DESC NULLS LAST, _ingested_at DESC, {text}) > 1
+                read.updated_at DESC NULLS LAST, _ingested_at DESC, {text}) > 1
             OR NOT {is_alive} OR _is_tombstone OR {is_deleted} AS is_superseded)
         FROM (
             SELECT *, max(_ingested_at) FILTER (WHERE _is_tombstone) OVER (PARTITION BY {key}) AS buried_at

@@ -5,6 +5,7 @@ Does not belong here: mending.
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import socket
 from collections.abc import Callable
@@ -12,8 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlops_platform.contracts import ALL_CONTRACTS
-from mlops_platform.data_pipeline.crm import span
+from mlops_platform.data_pipeline.crm import find_source, span
 from mlops_platform.errors import PlatformError
+from mlops_platform.home_backup.backup import moved_from
 from mlops_platform.orchestration.instance import open_instance
 from mlops_platform.orchestration.processes import PORTS
 from mlops_platform.settings import mask_secrets
@@ -69,6 +71,12 @@ def _home(settings: Settings) -> Finding:
         return Finding("home", is_ok=False, message=f"{settings.home} is a file", mend=mend)
     if not settings.home.is_dir():
         return Finding("home", is_ok=False, message=f"{settings.home} does not exist yet", mend="mlops demo")
+    if (made_at := moved_from(settings)) is not None:
+        # Works on a home in the wrong place too: a backup finds the files by where they are.
+        mend = f"move it with: mlops backup FILE.tar --home {shlex.quote(str(settings.home))}, then "
+        mend += "mlops restore FILE.tar --home NEW_HOME"
+        message = f"home was moved: made at {made_at}, now at {settings.home}; its tables name files there"
+        return Finding("home", is_ok=False, message=message, mend=mend)
     free = shutil.disk_usage(settings.home).free / 1e9
     message = f"{settings.home}, {free:.1f} GB free"
     if free < MINIMUM_FREE_GB:
@@ -77,16 +85,19 @@ def _home(settings: Settings) -> Finding:
 
 
 def _crm(settings: Settings) -> Finding:
-    if settings.crm_url is None:
+    if settings.crm_url is None and not settings.sources:
         return Finding("CRM", is_ok=False, message="none is set", mend="set MLOPS_CRM_URL, or run: mlops demo")
-    found = span(settings, settings.crm_url)
-    where = mask_secrets(settings.crm_url)
+    source = find_source(settings)
+    found = span(settings, source.url, source.tables)
+    where = mask_secrets(source.url)
     return Finding("CRM", True, f"{where}, {found.rows:,} transactions from {found.first_day} to {found.last_day}")
 
 
 def _tables(settings: Settings) -> Finding:
     if not settings.home.is_dir():
         return Finding("tables", is_ok=False, message="there is no home", mend="mlops demo")
+    if moved_from(settings) is not None:
+        return Finding("tables", is_ok=False, message="not looked at: the home was moved")
     lake = Lake(settings)
     written = [c.name for c in ALL_CONTRACTS if lake.snapshot(c).snapshot_id is not None]
     missing = [c.name for c in ALL_CONTRACTS if c.name not in written]

@@ -1,7 +1,7 @@
 """What the lake costs: `make bench-lake` prints ratios to plain baselines and writes `.mlops/bench/lake.json`.
 
-Belongs here: measuring publish against a plain Parquet write of the same Arrow data, ingestion from PostgreSQL against a
-bare ADBC read of the same table, and peak memory while many rows pass. Rounds are interleaved, ratios are of medians.
+Belongs here: measuring publish against a plain Parquet write of the same Arrow data, ingestion from PostgreSQL against
+a bare ADBC read of the same table, and peak memory while many rows pass. Rounds are interleaved, ratios are of medians.
 Nothing is asserted: machines differ.
 """
 
