@@ -62,7 +62,7 @@ class Settings(BaseSettings):
     drift_threshold: float = Field(
         0.05, gt=0, lt=1, description="Family-wise significance level of the drift decision."
     )
-    memory_limit_mb: int = Field(1024, ge=128, description="Memory that DuckDB may use in one process, in MB.")
+    memory_limit_mb: int = Field(768, ge=128, description="Memory that DuckDB may use in one process, in MB.")
     catalog_url: str | None = Field(
         None, description="Iceberg catalog: postgresql://user@host/database; default: SQLite in the home."
     )

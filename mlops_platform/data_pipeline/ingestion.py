@@ -23,7 +23,7 @@ from mlops_platform.storage.conditions import Condition
 from mlops_platform.storage.duck import quoted, session
 from mlops_platform.storage.publish import Draft
 from mlops_platform.storage.read import register, scalar
-from mlops_platform.storage.rows import gather, register_rows
+from mlops_platform.storage.rows import BATCH_ROWS, gather, register_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -135,7 +135,7 @@ class _Run:
         new = f"SELECT {names}, NULL::BOOLEAN AS _is_tombstone FROM fresh"
         if gone:
             new += f" UNION ALL SELECT {self._tombstone_cells()}, true FROM gone"
-        rows = self._gather(self.duck.sql(new).to_arrow_reader())
+        rows = self._gather(self.duck.sql(new).to_arrow_reader(BATCH_ROWS))
         delivered = scalar(self.duck, "SELECT count(*) FROM delivered")
         return _Found(rows, delivered, gone, self._watermark("delivered"))
 

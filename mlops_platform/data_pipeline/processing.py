@@ -26,7 +26,7 @@ from mlops_platform.storage.conditions import Condition, all_time
 from mlops_platform.storage.duck import quoted, session
 from mlops_platform.storage.publish import Draft
 from mlops_platform.storage.read import register, scalar
-from mlops_platform.storage.rows import gather
+from mlops_platform.storage.rows import BATCH_ROWS, gather
 
 if TYPE_CHECKING:
     from mlops_platform.settings import Settings
@@ -219,7 +219,7 @@ class _Work:
             kept = register(self.duck, held, view="kept", where=scope)
             sql += f" UNION ALL SELECT {cells} FROM {kept} ANTI JOIN touched USING ({self.key})"
         order = f" ORDER BY {self.table.moment}" if self.table.moment else ""
-        return self.duck.sql(sql + order).to_arrow_reader()
+        return self.duck.sql(sql + order).to_arrow_reader(BATCH_ROWS)
 
     def rejected(self, quarantine: TableSnapshot, is_partial: bool) -> Any:
         """What the quarantine of this table is to hold."""
@@ -233,7 +233,7 @@ class _Work:
                 f" UNION ALL SELECT {columns} FROM (SELECT *, {key} AS {self.key} FROM {old}) "
                 f"ANTI JOIN touched USING ({self.key}) WHERE NOT ({self.is_blank})"
             )
-        return gather(self.settings, QUARANTINE, self.duck.sql(sql).to_arrow_reader())
+        return gather(self.settings, QUARANTINE, self.duck.sql(sql).to_arrow_reader(BATCH_ROWS))
 
     def checks(self, settings: Settings) -> tuple[CheckOutcome, ...]:
         """The accounting, the share of rejected rows, and whether there is anything."""

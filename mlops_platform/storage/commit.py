@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from mlops_platform.errors import ConflictError, StorageError
 from mlops_platform.storage.conditions import all_of, all_of_sql
 from mlops_platform.storage.duck import contract_cells, parquet_source, session
-from mlops_platform.storage.rows import write_files
+from mlops_platform.storage.rows import BATCH_ROWS, write_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -78,7 +78,7 @@ def replacement(held: TableSnapshot, scope: Sequence[Condition]) -> Change:
         partitions = ", ".join(partition.column for partition in held.contract.partitions)
         order = f" ORDER BY {partitions}" if partitions else ""
         rest = duck.sql(f"SELECT {cells} FROM {source} WHERE ({all_of_sql(scope)}) IS NOT TRUE{order}")
-        return Change(write_files(held.table, held.contract, rest.to_arrow_reader()), removed)
+        return Change(write_files(held.table, held.contract, rest.to_arrow_reader(BATCH_ROWS)), removed)
 
 
 def commit(table: Table, change: Change, properties: Mapping[str, str]) -> None:

@@ -22,7 +22,7 @@ from mlops_platform.storage.conditions import Condition, all_of_sql
 from mlops_platform.storage.duck import quoted, session
 from mlops_platform.storage.locks import table_lock
 from mlops_platform.storage.read import TableSnapshot, register, scalar
-from mlops_platform.storage.rows import Rows, StagedRows, conform, gather, register_rows, write_files
+from mlops_platform.storage.rows import BATCH_ROWS, Rows, StagedRows, conform, gather, register_rows, write_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -190,7 +190,7 @@ def _unheld(held: TableSnapshot, rows: Rows) -> Rows:
         if not scalar(connection, f"SELECT count(*) FROM {offered} SEMI JOIN {before} USING ({names})"):
             return rows
         fresh = connection.sql(f"SELECT * FROM {offered} ANTI JOIN {before} USING ({names})")
-        kept = gather(held.settings, held.contract, fresh.to_arrow_reader())
+        kept = gather(held.settings, held.contract, fresh.to_arrow_reader(BATCH_ROWS))
     if isinstance(rows, StagedRows):
         rows.discard()
     return kept if isinstance(kept, StagedRows) else conform(held.contract, kept)

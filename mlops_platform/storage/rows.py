@@ -32,9 +32,11 @@ if TYPE_CHECKING:
 
 # Rows up to this size stay in memory: auditing and comparing them is then cheaper than writing them.
 IN_MEMORY_BYTES = 64 * 2**20
-# One data file's rows, and all rows waiting to be written, as Arrow holds them.
-FILE_BYTES = 128 * 2**20
-BUFFER_BYTES = 256 * 2**20
+# One data file's rows, and all rows waiting to be written, as Arrow holds them; as many again are being written.
+FILE_BYTES = 96 * 2**20
+BUFFER_BYTES = 128 * 2**20
+# Rows a batch, where DuckDB hands them over: its own million is 150 MB of transactions.
+BATCH_ROWS = 100_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from mlops_platform.data_pipeline.processing import SILVER_CHECKS
 from mlops_platform.definitions import build_definitions
 from mlops_platform.errors import ContractError
 from mlops_platform.settings import Settings
+from mlops_platform.storage.audit import RANGE_CHECK
 from mlops_platform.storage.lake import Lake
 from mlops_platform_tests.unit.data_pipeline.crms import add, customer, make_crm, transaction
 
@@ -87,7 +88,7 @@ class TestAFailedCheck:
         result = made.run()
         assert not result.success
         found = evaluations(result, "silver/transactions")
-        assert set(found) == {*CHECK_NAMES, *SILVER_CHECKS}
+        assert set(found) == {*CHECK_NAMES, RANGE_CHECK, *SILVER_CHECKS}
         assert {name for name, each in found.items() if not each.passed} == {"rejected_share"}
         failed = found["rejected_share"]
         assert (failed.blocking, failed.severity) == (True, dg.AssetCheckSeverity.ERROR)

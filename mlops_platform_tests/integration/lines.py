@@ -61,7 +61,7 @@ def change_crm(crm: Path, number: int) -> None:
             "payment_method, quantity, updated_at)"
         )
         day = date(2024, 1, 2) + timedelta(days=number % 80)
-        changed = f"2024-04-{number % 28 + 1:02d}"
+        changed = str(datetime(2024, 4, 1) + timedelta(hours=number))  # noqa: DTZ001 - naive, as a CRM's times are
         customer = f"c{number % 20}"
         database.execute("DELETE FROM customers WHERE customer_id = ?", (customer,))
         database.execute("INSERT INTO customers VALUES (?,'n','e',?,'BR','SP',?,?)", (customer, day, number, changed))
@@ -83,7 +83,7 @@ def change_crm(crm: Path, number: int) -> None:
         if number % 3 == 0:
             database.execute(
                 "UPDATE transactions SET amount = '7', transaction_ts = ?, updated_at = ? WHERE transaction_id = ?",
-                (f"{day - timedelta(days=1)} 23:30:00", "2024-04-29", f"t{number - 3}-1"),
+                (f"{day - timedelta(days=1)} 23:30:00", changed, f"t{number - 3}-1"),
             )
         if number % 4 == 0:
             database.execute("DELETE FROM transactions WHERE transaction_id = ?", (f"t{number - 4}-2",))

@@ -14,7 +14,7 @@ from mlops_platform.errors import StorageError
 from mlops_platform.storage.commit import PUBLISH_ID
 from mlops_platform.storage.duck import parquet_source
 from mlops_platform.storage.publish import PROPERTY_PREFIX, digest
-from mlops_platform.storage.rows import write_files
+from mlops_platform.storage.rows import BATCH_ROWS, write_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -86,7 +86,7 @@ def rewrite(
     """
     source = f"(SELECT * FROM {rows_of(table, [file.file_path for file in files])} WHERE {keep})"
     contract = _contract(table)
-    added = write_files(table, contract, duck.sql(f"FROM {source}").to_arrow_reader())
+    added = write_files(table, contract, duck.sql(f"FROM {source}").to_arrow_reader(BATCH_ROWS))
     wanted = digest(duck, source, contract.column_names)
     # No file at all is read as one without rows.
     read_back = rows_of(table, [file.file_path for file in added]) if added else f"(FROM {source} LIMIT 0)"
