@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 ROWS_ACCOUNTED = "rows_accounted_for"
 REJECTED_SHARE = "rejected_share"
 HAS_ROWS = "data_ready"
+# More rows are taken in shares by key: joins and windows over all of them would not fit into bounded memory.
+ROWS_AT_ONCE = 5_000_000
 SILVER_CHECKS = (ROWS_ACCOUNTED, REJECTED_SHARE, HAS_ROWS)
 
 BRONZE_SNAPSHOT = "bronze-snapshot-id"
@@ -112,9 +114,12 @@ class _Work:
 
     def __post_init__(self) -> None:
         define_macros(self.duck)
+        # Keeping bronze's order would hold every row in memory; silver has an order of its own.
+        self.duck.execute("SET preserve_insertion_order = false")
         self.duck.execute(f"CREATE TEMP MACRO keep_personal() AS {str(self.settings.keep_personal).lower()}")
         self.key = quoted(self.table.key)
         self.is_blank = f"trim(coalesce({self.key}, '')) = ''"
+        self.shares = 1
         self.figures: dict[str, int] = {}
         self.reasons: dict[str, int] = {}
 
@@ -144,10 +149,12 @@ class _Work:
         )
         raw = ", ".join(f"{quoted(name)} := {quoted(name)}" for name in self.table.raw)
         read = ", ".join(f"{quoted(name)} := {sql}" for name, sql in self.table.read.items())
+        self.shares = max(1, -(-self.figures["read"] // ROWS_AT_ONCE))
         self.duck.execute(
             f"CREATE TEMP VIEW rows AS SELECT struct_pack({raw}) AS raw, struct_pack({read}) AS read, _ingested_at, "
             "_batch_id, _source, coalesce(_is_tombstone, false) AS _is_tombstone, false AS is_superseded, "
             f"NULL::VARCHAR AS reason FROM {chosen}"
+            + (f" WHERE hash({self.key}) % {self.shares} = getvariable('share')" if self.shares > 1 else "")
         )
         return before is not None
 
@@ -171,7 +178,10 @@ class _Work:
                 f"after {', '.join(names) or 'no transformation'} {self.table.contract.name} lacks {missing}",
                 expected=f"all of {', '.join(STANDARD)} among the transformations",
             )
-        self.duck.execute(f"CREATE TEMP TABLE processed AS {self._verdicts(view)}")
+        for share in range(self.shares):
+            self.duck.execute(f"SET VARIABLE share = {share}")
+            into = "INSERT INTO processed" if share else "CREATE TEMP TABLE processed AS"
+            self.duck.execute(f"{into} {self._verdicts(view)}")
 
     def _verdicts(self, view: str) -> str:
         """Every row with what becomes of it; the row itself only as far as it is published or shown as rejected."""

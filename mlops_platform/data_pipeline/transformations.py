@@ -8,8 +8,9 @@ It drops no row, since every row has to be accounted for: it sets `reason` to ha
 - `is_superseded`: another version of the row wins; `reason`: why the row is rejected, or null;
 - silver's columns, once `standardize_columns` and `enrich_metadata` have run.
 
-The standard steps look at `raw` and `read` only, so their order does not matter. Does not belong here: which rows are
-processed, and publishing (`processing.py`).
+A step sees every version of a key at once, but of a large table not every row. The standard steps look at `raw` and
+`read` only, so their order does not matter. Does not belong here: which rows are processed, and publishing
+(`processing.py`).
 
     from mlops_platform.data_pipeline import transformation
 
