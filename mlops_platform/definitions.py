@@ -11,6 +11,7 @@ from mlops_platform.orchestration.assets.features import feature_assets
 from mlops_platform.orchestration.assets.inference import inference_assets
 from mlops_platform.orchestration.assets.lake import lake_assets
 from mlops_platform.orchestration.assets.training import training_assets
+from mlops_platform.orchestration.executor import in_tagged_process
 from mlops_platform.orchestration.jobs import asset_jobs, schedules, sensors
 from mlops_platform.orchestration.partitions import Partitions
 from mlops_platform.orchestration.resources import make_resources
@@ -36,7 +37,7 @@ def build_definitions(settings: Settings, resources: Mapping[str, Any] | None = 
         schedules=schedules(partitions),
         sensors=sensors(partitions),
         resources=make_resources(settings) | dict(resources or {}),
-        executor=dg.in_process_executor,
+        executor=in_tagged_process,
     )
 
 

@@ -11,8 +11,10 @@ Without such a snapshot, or with other transformations than last time, everythin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, time
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -29,6 +31,8 @@ from mlops_platform.storage.read import register, scalar
 from mlops_platform.storage.rows import BATCH_ROWS, gather
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from mlops_platform.settings import Settings
     from mlops_platform.storage.lake import Lake
     from mlops_platform.storage.read import TableSnapshot
@@ -221,15 +225,41 @@ class _Work:
         ).fetchall()
         return sorted(row[0] for row in found)
 
-    def published(self, held: TableSnapshot | None, scope: Sequence[Condition]) -> Any:
+    def published(self, held: TableSnapshot | None, scope: Sequence[Condition]) -> pa.RecordBatchReader:
         """A stream of the rows that the scope is to hold, ordered as the table is partitioned."""
+        import pyarrow as pa
+
         cells = ", ".join(map(quoted, self.table.contract.column_names))
         sql = f"SELECT {cells} FROM processed WHERE is_published"
         if held is not None:
             kept = register(self.duck, held, view="kept", where=scope)
             sql += f" UNION ALL SELECT {cells} FROM {kept} ANTI JOIN touched USING ({self.key})"
-        order = f" ORDER BY {self.table.moment}" if self.table.moment else ""
-        return self.duck.sql(sql + order).to_arrow_reader(BATCH_ROWS)
+        if self.table.moment is None:
+            return self.duck.sql(sql).to_arrow_reader(BATCH_ROWS)
+        self.duck.execute(f"CREATE TEMP VIEW published AS {sql}")
+        slices = self._slices()
+        ordered = f"SELECT * FROM published WHERE $from <= {self.table.moment} AND {self.table.moment} < $to"
+        ordered += f" ORDER BY {self.table.moment}"
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            for start, end in slices:
+                yield from self.duck.sql(ordered, params={"from": start, "to": end}).to_arrow_reader(BATCH_ROWS)
+
+        return pa.RecordBatchReader.from_batches(
+            self.duck.sql("FROM published LIMIT 0").to_arrow_table().schema, batches()
+        )
+
+    def _slices(self) -> list[tuple[datetime, datetime]]:
+        """Spans of UTC days of about `ROWS_AT_ONCE` rows each: sorting more at once would not fit into memory."""
+        day = f"(timezone('UTC', {self.table.moment}))::DATE"
+        counts = self.duck.execute(f"SELECT {day} AS day, count(*) FROM published GROUP BY day ORDER BY day").fetchall()
+        edges, rows = [datetime(1, 1, 1, tzinfo=UTC)], 0
+        for found, count in counts:
+            if rows and rows + count > ROWS_AT_ONCE:
+                edges.append(datetime.combine(found, time(), UTC))
+                rows = 0
+            rows += count
+        return list(pairwise([*edges, datetime(9999, 12, 31, tzinfo=UTC)]))
 
     def rejected(self, quarantine: TableSnapshot, is_partial: bool) -> Any:
         """What the quarantine of this table is to hold."""

@@ -1,7 +1,6 @@
 """Jobs, schedules and sensors: what runs when.
 
-A job holds one kind of partition plus unpartitioned assets. Everything runs in-process by default: six trivial assets
-take 0.6 s so, and 14 s with a process each. Does not belong here: the assets.
+A job holds one kind of partition plus unpartitioned assets. Does not belong here: the assets.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +12,8 @@ import dagster as dg
 
 from mlops_platform import clock
 from mlops_platform.inference_pipeline.prediction_log import last_written
+from mlops_platform.orchestration.executor import in_tagged_process
+from mlops_platform.orchestration.instance import reap
 from mlops_platform.orchestration.partitions import Partitions
 from mlops_platform.storage.lake import Lake
 from mlops_platform.storage.maintenance import maintain, referenced_snapshots
@@ -65,7 +66,7 @@ def maintain_tables(context: dg.OpExecutionContext, lake: dg.ResourceParam[Lake]
     context.add_output_metadata({entry.table: dg.MetadataValue.json(asdict(entry)) for entry in done})
 
 
-@dg.job(name=MAINTENANCE, description="Keeps the tables small.", executor_def=dg.in_process_executor)
+@dg.job(name=MAINTENANCE, description="Keeps the tables small.", executor_def=in_tagged_process)
 def table_maintenance() -> None:
     """Weekly maintenance."""
     maintain_tables()
@@ -77,7 +78,7 @@ def asset_jobs() -> list[Any]:
         dg.define_asset_job(
             name,
             selection=dg.AssetSelection.assets(*(dg.AssetKey(list(key)) for key in keys)),
-            executor_def=dg.in_process_executor,
+            executor_def=in_tagged_process,
             description=_WORDS[name],
         )
         for name, keys in _SELECTION.items()
@@ -119,7 +120,7 @@ def _schedule(partitions: Partitions, name: str, key_of: Callable[[datetime], st
 
 
 def sensors(partitions: Partitions) -> list[dg.SensorDefinition]:
-    """The prediction log's sensor."""
+    """The prediction log's sensor, and the reaper of runs whose process is gone."""
     spool = partitions.settings.prediction_spool
 
     @dg.sensor(
@@ -136,4 +137,13 @@ def sensors(partitions: Partitions) -> list[dg.SensorDefinition]:
         context.update_cursor(str(written))
         yield dg.RunRequest()
 
-    return [prediction_log_sensor]
+    @dg.sensor(
+        minimum_interval_seconds=60,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Marks runs as failed whose process is gone: killed, a run would stay STARTED for ever.",
+    )
+    def reaper(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        gone = reap(context.instance)
+        return dg.SkipReason(f"marked as failed: {', '.join(gone)}" if gone else "every started run has its process")
+
+    return [prediction_log_sensor, reaper]

@@ -229,8 +229,10 @@ class TestJobs:
 
 class TestSensors:
     def test_the_prediction_log_starts_a_run_when_it_has_grown(self, home: Settings) -> None:
-        (sensor,) = build_definitions(home).get_repository_def().sensor_defs
-        assert (sensor.name, sensor.job_name) == ("prediction_log_sensor", "ingest_prediction_log")
+        definitions = build_definitions(home)
+        assert {s.name for s in definitions.get_repository_def().sensor_defs} == {"prediction_log_sensor", "reaper"}
+        sensor = definitions.resolve_sensor_def("prediction_log_sensor")
+        assert sensor.job_name == "ingest_prediction_log"
         assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
 
         def tick(cursor: str | None) -> tuple[int, str | None]:
