@@ -13,7 +13,7 @@ import dagster as dg
 import pytest
 
 from mlops_platform.definitions import build_definitions
-from mlops_platform.orchestration.instance import HOST_TAG, PID_TAG, STARTED_TAG, open_instance
+from mlops_platform.orchestration.instance import HOST_TAG, PID_TAG, STARTED_TAG, open_instance, process_tags
 from mlops_platform.settings import Settings, child_environment
 
 # Runs a job of one op as Dagster's launcher does, in a process of its own; the op waits to be killed.
