@@ -286,6 +286,38 @@ def restore(
 
 
 @app.command()
+def migrate(
+    to: Annotated[str, typer.Option("--to", help="Where to: server.")],
+    catalog_url: Annotated[
+        str | None, typer.Option("--catalog-url", help="postgresql://user@host/database [MLOPS_CATALOG_URL]")
+    ] = None,
+    warehouse_url: Annotated[
+        str | None, typer.Option("--warehouse-url", help="s3://bucket/folder [MLOPS_WAREHOUSE_URL]")
+    ] = None,
+    tracking_uri: Annotated[
+        str | None,
+        typer.Option(
+            "--tracking-uri", help="MLflow's database, postgresql://…; none: runs stay. [MLFLOW_TRACKING_URI]"
+        ),
+    ] = None,
+    home: Home = None,
+) -> None:
+    """Move tables, runs and models to a database and a bucket, with all history; the home stays as it is."""
+    from mlops_platform.console import print_migrated, progress
+    from mlops_platform.home_backup import migrate as moving
+    from mlops_platform.settings import apply_exports, load_settings
+
+    moving.require_destination(to)
+    target = load_settings(
+        home=home, catalog_url=catalog_url, warehouse_url=warehouse_url, mlflow_tracking_uri=tracking_uri
+    )
+    apply_exports(moving.embedded(target))
+    with progress() as say:
+        done = moving.migrate(target, say=say)
+    print_migrated(done)
+
+
+@app.command()
 def erase(
     ids: Annotated[list[str] | None, typer.Argument(metavar="CUSTOMER_ID…", help="Customers to erase.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Erase without asking.")] = False,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mlops_platform.erasure.tables import TableErasure
     from mlops_platform.home_backup.archive import TableState
     from mlops_platform.home_backup.backup import Backup
+    from mlops_platform.home_backup.migrate import Migrated
     from mlops_platform.home_backup.restore import Restored
     from mlops_platform.orchestration.demo import Demo
     from mlops_platform.orchestration.doctor import Finding
@@ -214,6 +215,32 @@ def print_restored(done: Restored) -> None:
     for name in done.left:
         out.print(f"Note: {name} still names {done.was}.", markup=False, highlight=False, soft_wrap=True)
     out.print(f"Next: mlops doctor --home {shlex.quote(str(done.home))}", markup=False, highlight=False, soft_wrap=True)
+
+
+def print_migrated(done: Migrated) -> None:
+    """What is on the server, what stays in the home, and the variables that lead there."""
+    table = Table(title="On the server, checked", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("table", no_wrap=True)
+    for name in ("rows", "snapshots", "snapshot"):
+        table.add_column(name, justify="right")
+    for entry in done.tables:
+        snapshot = "–" if entry.state.snapshot_id is None else str(entry.state.snapshot_id)
+        table.add_row(escape(entry.name), f"{entry.state.rows:,}", f"{entry.snapshots:,}", snapshot)
+    out.print(table)
+    found = done.registry
+    lines = (
+        [
+            f"MLflow: {found.experiments:,} experiments, {found.runs:,} runs, {found.versions:,} model versions, "
+            f"{found.artifacts:,} artifact files."
+        ]
+        if found is not None
+        else []
+    )
+    lines += [f"Note: {note}." for note in done.notes]
+    lines += ["Next, in every process of this home, with the passwords in place of ***:"]
+    lines += [f"  export {name}={shlex.quote(value)}" for name, value in done.exports.items()]
+    for line in lines:
+        out.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _print_states(title: str, states: Mapping[str, TableState]) -> None:

@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     history_start: date | None = Field(
         None, description="First local day of the CRM's history; written at first ingest."
     )
-    ingest_overlap_days: int = Field(2, ge=0, description="Days before the watermark that ingestion reads again.")
+    ingest_overlap_days: int = Field(2, ge=1, description="Days before the watermark that ingestion reads again.")
     deletions: Literal["compare", "ignore"] = Field(
         "compare", description="Deletions in a CRM table without deleted_at: compare its keys with bronze's, or ignore."
     )

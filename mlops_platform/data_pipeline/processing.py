@@ -11,9 +11,10 @@ Without such a snapshot, or with other transformations than last time, everythin
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime, time, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,8 @@ REJECTED_SHARE = "rejected_share"
 HAS_ROWS = "data_ready"
 # More rows are taken in shares by key: joins and windows over all of them would not fit into bounded memory.
 ROWS_AT_ONCE = 5_000_000
+# Iceberg's writer holds no later instant, and silver reads none (`text.py`).
+_LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 SILVER_CHECKS = (ROWS_ACCOUNTED, REJECTED_SHARE, HAS_ROWS)
 
 BRONZE_SNAPSHOT = "bronze-snapshot-id"
@@ -87,7 +90,10 @@ def silver_draft(
         scope=scope,
         checks=checks,
         figures={**work.figures, "is_partial": is_partial},
-        properties={BRONZE_SNAPSHOT: str(bronze.snapshot_id), _TRANSFORMATIONS: ",".join(transformations)},
+        properties={
+            BRONZE_SNAPSHOT: str(bronze.snapshot_id),
+            _TRANSFORMATIONS: _fingerprint(lake.settings, table, transformations),
+        },
         quarantine=Draft(QUARANTINE, quarantine, scope=(Condition("table_name", "=", table.contract.name),)),
         based_on=held.snapshot_id,
     )
@@ -99,13 +105,20 @@ def _bronze_before(
     """The bronze snapshot that silver holds already; None: everything has to be processed."""
     known = lake.properties(table.contract)
     snapshot_id = known.get(BRONZE_SNAPSHOT, "")
-    if not snapshot_id.isdigit() or known.get(_TRANSFORMATIONS) != ",".join(transformations):
+    if not snapshot_id.isdigit() or known.get(_TRANSFORMATIONS) != _fingerprint(lake.settings, table, transformations):
         return None
     try:
         return bronze.at(int(snapshot_id))
     except StorageError:
         # It has been expired: there is no telling what is new.
         return None
+
+
+def _fingerprint(settings: Settings, table: SilverTable, transformations: Sequence[str]) -> str:
+    """Changes with what is done to a row: names and SQL of the steps, and whether names and addresses are kept."""
+    steps = [step("rows", table) for step in named(transformations)]
+    text = f"{steps}/{table.read}/{settings.keep_personal}"
+    return f"{','.join(transformations)}/{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 @dataclass
@@ -123,7 +136,7 @@ class _Work:
         self.duck.execute(f"CREATE TEMP MACRO keep_personal() AS {str(self.settings.keep_personal).lower()}")
         self.key = quoted(self.table.key)
         self.is_blank = f"trim(coalesce({self.key}, '')) = ''"
-        self.shares = 1
+        self.shares, self.is_partial, self.new_rows = 1, False, (0, 0)
         self.figures: dict[str, int] = {}
         self.reasons: dict[str, int] = {}
 
@@ -160,7 +173,8 @@ class _Work:
             f"NULL::VARCHAR AS reason FROM {chosen}"
             + (f" WHERE hash({self.key}) % {self.shares} = getvariable('share')" if self.shares > 1 else "")
         )
-        return before is not None
+        self.is_partial = before is not None
+        return self.is_partial
 
     def transform(self, names: Sequence[str]) -> None:
         """Runs the transformations; the table `processed` holds what they end with."""
@@ -208,6 +222,12 @@ class _Work:
                 count(*) FILTER (WHERE is_superseded), count(DISTINCT _key) FROM processed"""
         ).fetchall()[0]
         self.figures |= dict(zip(("published", "quarantined", "superseded", "live_keys"), found, strict=True))
+        # Old rows that are read again say nothing of the new batch.
+        new = "_batch_id IN (SELECT _batch_id FROM new_batches)" if self.is_partial else "true"
+        self.new_rows = self.duck.execute(
+            f"""SELECT count(*) FILTER (WHERE is_published), count(*) FILTER (WHERE "row" IS NOT NULL)
+            FROM processed WHERE {new}"""
+        ).fetchall()[0]
         self.figures["deleted"] = self.figures["keys"] - self.figures.pop("live_keys")
         self.reasons = dict(
             self.duck.execute(
@@ -238,12 +258,15 @@ class _Work:
             return self.duck.sql(sql).to_arrow_reader(BATCH_ROWS)
         self.duck.execute(f"CREATE TEMP VIEW published AS {sql}")
         slices = self._slices()
-        ordered = f"SELECT * FROM published WHERE $from <= {self.table.moment} AND {self.table.moment} < $to"
+        # A row without a time must reach the audit, which refuses it.
+        ordered = f"SELECT * FROM published WHERE coalesce({self.table.moment}, $last) BETWEEN $from AND $to"
         ordered += f" ORDER BY {self.table.moment}"
 
         def batches() -> Iterator[pa.RecordBatch]:
             for start, end in slices:
-                yield from self.duck.sql(ordered, params={"from": start, "to": end}).to_arrow_reader(BATCH_ROWS)
+                yield from self.duck.sql(ordered, params={"from": start, "to": end, "last": _LAST}).to_arrow_reader(
+                    BATCH_ROWS
+                )
 
         return pa.RecordBatchReader.from_batches(
             self.duck.sql("FROM published LIMIT 0").to_arrow_table().schema, batches()
@@ -259,7 +282,8 @@ class _Work:
                 edges.append(datetime.combine(found, time(), UTC))
                 rows = 0
             rows += count
-        return list(pairwise([*edges, datetime(9999, 12, 31, tzinfo=UTC)]))
+        starts = [*edges, _LAST + timedelta(microseconds=1)]
+        return [(start, end - timedelta(microseconds=1)) for start, end in pairwise(starts)]
 
     def rejected(self, quarantine: TableSnapshot, is_partial: bool) -> Any:
         """What the quarantine of this table is to hold."""
@@ -280,7 +304,7 @@ class _Work:
         figures = self.figures
         read, published, quarantined = figures["read"], figures["published"], figures["quarantined"]
         unaccounted = read - published - quarantined - figures["superseded"]
-        share = quarantined / (published + quarantined) if published + quarantined else 0.0
+        share = self.new_rows[1] / sum(self.new_rows) if any(self.new_rows) else 0.0
         limit = settings.max_rejected_share
         found = ", ".join(f"{reason}: {count}" for reason, count in sorted(self.reasons.items()))
         lost = "; set `reason` in a transformation instead of dropping a row" if unaccounted > 0 else ""

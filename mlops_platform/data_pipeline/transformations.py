@@ -164,8 +164,8 @@ def named(names: Sequence[str]) -> list[Transformation]:
 def remove_duplicates(rows: str, table: SilverTable) -> str:
     """Marks all but the latest version of each row as superseded: latest `updated_at`, then latest ingested.
 
-    A tombstone buries every version ingested before it, and is itself no row. A latest version with a `deleted_at` is
-    a deleted row. Rows without a key are all their own.
+    A tombstone buries every version that its source ingested before it, and is itself no row. A latest version with a
+    `deleted_at` is a deleted row. Rows without a key are all their own.
     """
     key = f"raw.{quoted(table.key)}"
     # Equal times of change and of ingestion leave the choice open; the row's own text settles it the same way always.
@@ -185,7 +185,7 @@ def remove_duplicates(rows: str, table: SilverTable) -> str:
                 read.updated_at DESC NULLS LAST, _ingested_at DESC, {text}) > 1
             OR NOT {is_alive} OR _is_tombstone OR {is_deleted} AS is_superseded)
         FROM (
-            SELECT *, max(_ingested_at) FILTER (WHERE _is_tombstone) OVER (PARTITION BY {key}) AS buried_at
+            SELECT *, max(_ingested_at) FILTER (WHERE _is_tombstone) OVER (PARTITION BY {key}, _source) AS buried_at
             FROM {rows} SEMI JOIN ({several}) ON {key} = several
         )"""
 

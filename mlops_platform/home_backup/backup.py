@@ -5,11 +5,8 @@ Does not belong here: what is copied (`staging.py`), the archive's form (`archiv
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
-import uuid
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -24,8 +21,8 @@ from mlops_platform.home_backup.archive import (
     mode_of,
     write_archive,
 )
-from mlops_platform.home_backup.staging import stage
-from mlops_platform.home_backup.tables import CATALOG, catalog_tables, digest_engine, homes_of, state_of
+from mlops_platform.home_backup.staging import scratch_folder, stage
+from mlops_platform.home_backup.tables import CATALOG, Place, catalog_tables, digest_engine, homes_of, state_of
 from mlops_platform.settings import HOME_FILE, mask_secrets
 from mlops_platform.storage.locks import table_lock
 
@@ -76,13 +73,13 @@ def back_up(settings: Settings, archive: Path, *, created_at: datetime, say: Cal
     """
     archive = archive.absolute()
     require_own_tables(settings)
-    _require_home(settings)
+    require_home(settings)
     _require_free(settings, archive)
     try:
-        with table_lock(settings, _LOCK), _staging(settings.home / "tmp") as folder:
+        with table_lock(settings, _LOCK), scratch_folder(settings.home / "tmp", _STAGING) as folder:
             homes, tables = stage(settings, folder, say)
             say("counting rows")
-            states = {table.name: state_of(settings, table, folder) for table in tables}
+            states = {table.name: state_of(settings, table, Place(homes, folder)) for table in tables}
             manifest = Manifest(
                 format_version=FORMAT_VERSION,
                 platform_version=version("mlops-platform"),
@@ -135,7 +132,12 @@ def moved_from(settings: Settings) -> Path | None:
     return None
 
 
-def _require_home(settings: Settings) -> None:
+def require_home(settings: Settings) -> None:
+    """The folder was used as a home.
+
+    Raises:
+        InputError: It was not.
+    """
     if not any((settings.home / name).exists() for name in _SIGNS):
         raise InputError(
             f"{settings.home} is no home: it has none of {', '.join(_SIGNS)}",
@@ -153,19 +155,6 @@ def _require_free(settings: Settings, archive: Path) -> None:
         raise InputError(f"{archive} lies inside the home", expected="a place outside, best on another disk")
     if not archive.parent.is_dir():
         raise InputError(f"there is no folder {archive.parent}", hint=f"mkdir -p {archive.parent}")
-
-
-@contextmanager
-def _staging(scratch: Path) -> Iterator[Path]:
-    """An empty folder on the home's disk; what a killed backup left there is removed."""
-    for left in scratch.glob(f"{_STAGING}*"):
-        shutil.rmtree(left)
-    folder = scratch / f"{_STAGING}{uuid.uuid4().hex[:8]}"
-    folder.mkdir(parents=True, mode=0o700)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _unfinished_runs(database: Path) -> list[str]:

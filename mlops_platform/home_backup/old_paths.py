@@ -26,6 +26,7 @@ _SLASHES = (b"/", b"%2[Ff]")
 # It ends likewise: /data/home is neither in /data/home2 nor in /data/home.old, in plain text, a URI or JSON.
 _AFTER = rb"(?![\w\-~+@\x80-\xff]|\.\w|%(?!2[Ff])[0-9A-Fa-f]{2}|\\+u(?!00[01]))"
 _PLAIN = re.compile(r"[\w.\-~]+", re.ASCII)
+_FILE_SCHEME = rb"file(?:(?<!\wfile)|(?<=\\[nrtbf]file))(?::|%3[Aa])(?:(?:\\*/|%2[Ff]){2})?"
 
 
 class OldPaths:
@@ -33,7 +34,8 @@ class OldPaths:
 
     Args:
         homes: The paths it had, absolute.
-        new: The path it has now, absolute.
+        new: The path it has now, absolute; or an address such as s3://bucket/folder, which takes the place of a
+            `file://` in front too.
     """
 
     def __init__(self, homes: Sequence[str], new: str) -> None:
@@ -42,7 +44,10 @@ class OldPaths:
         forms = b"|".join(_any_form(home.removeprefix("/")) for home in ordered)
         begin = b"|".join(slash + _beginning(slash) for slash in _SLASHES)
         self._pattern = re.compile(b"(?:" + begin + b")(?:" + forms + b")" + _AFTER)
-        self._new, self._quoted = new.encode(), quote(new).encode()
+        self._new, self._quoted = new.encode(), quote(new, safe="/:" if "://" in new else "/").encode()
+        # Taken away afterwards: an optional beginning of the pattern would make the search slow.
+        ends = b"|".join(map(re.escape, {self._new, self._quoted}))
+        self._scheme = re.compile(_FILE_SCHEME + b"(?=" + ends + b")") if "://" in new else None
         # For each path a piece that stands in all its forms as it is: a cheap first look.
         self.pieces = [max(_PLAIN.findall(home), key=len, default="") for home in ordered]
 
@@ -54,7 +59,8 @@ class OldPaths:
 
     def replace(self, data: bytes) -> bytes:
         """The data with each of them replaced: percent-encoded where it was, as it is everywhere else."""
-        return self._pattern.sub(lambda found: self._quoted if b"%" in found[0] else self._new, data)
+        moved = self._pattern.sub(lambda found: self._quoted if b"%" in found[0] else self._new, data)
+        return moved if self._scheme is None else self._scheme.sub(b"", moved)
 
 
 def _beginning(slash: bytes) -> bytes:

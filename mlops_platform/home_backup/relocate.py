@@ -20,6 +20,7 @@ from mlops_platform.home_backup.tables import CATALOG, WAREHOUSE
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+METADATA_SUFFIX = ".metadata.json"
 SQLITE_MAGIC = b"SQLite format 3\0"
 _DATABASES = (CATALOG, "mlflow.db", "dagster")
 # A path in its longest form: the system's 4,096 bytes, each as an escape in JSON in JSON.
@@ -48,6 +49,20 @@ def relocate(folder: Path, homes: Sequence[str], new: str, say: Callable[[str], 
     return left
 
 
+def moved_metadata(name: str, data: bytes, old: OldPaths) -> bytes:
+    """A table's metadata file with its paths changed.
+
+    Args:
+        name: The file's name, which tells whether it is compressed.
+        data: What is in it.
+        old: The paths to replace.
+    """
+    if not name.endswith(f".gz{METADATA_SUFFIX}"):
+        return old.replace(data)
+    # No time goes into the file: the same archive makes the same home.
+    return gzip.compress(old.replace(gzip.decompress(data)), mtime=0)
+
+
 def is_sqlite(path: Path) -> bool:
     """Whether the file is a SQLite database."""
     with path.open("rb") as file:
@@ -56,12 +71,8 @@ def is_sqlite(path: Path) -> bool:
 
 def _move_iceberg(folder: Path, old: OldPaths) -> None:
     warehouse = folder / WAREHOUSE
-    for path in warehouse.glob("*/*/metadata/*.metadata.json"):
-        packed = path.read_bytes()
-        is_packed = path.name.endswith(".gz.metadata.json")
-        moved = old.replace(gzip.decompress(packed) if is_packed else packed)
-        # No time goes into the file: the same archive makes the same home.
-        path.write_bytes(gzip.compress(moved, mtime=0) if is_packed else moved)
+    for path in warehouse.glob(f"*/*/metadata/*{METADATA_SUFFIX}"):
+        path.write_bytes(moved_metadata(path.name, path.read_bytes(), old))
     lists, lengths = [], {}
     for path in warehouse.glob("*/*/metadata/*.avro"):
         data = path.read_bytes()
@@ -70,7 +81,7 @@ def _move_iceberg(folder: Path, old: OldPaths) -> None:
         else:
             moved = move(data, Mover(old))
             path.write_bytes(moved)
-            lengths[path.relative_to(folder).as_posix()] = len(moved)
+            lengths[path.relative_to(warehouse).as_posix()] = len(moved)
     for path in lists:
         # A list tells the length of each manifest: the manifests come first.
         path.write_bytes(move(path.read_bytes(), Mover(old, lengths)))

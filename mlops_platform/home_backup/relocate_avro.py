@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 _MANIFEST_PATH, _MANIFEST_LENGTH = 500, 501
 _FILE_PATH, _REFERENCED_DATA_FILE = 100, 143
 _PATHS = {_MANIFEST_PATH, _FILE_PATH, _REFERENCED_DATA_FILE}
-# warehouse/<namespace>/<table>/metadata/<file>
-_DEPTH = 5
+# <namespace>/<table>/metadata/<file>
+_DEPTH = 4
 _MAGIC, _SYNC_BYTES = b"Obj\x01", 16
 
 
@@ -32,7 +32,7 @@ class Mover:
 
     Args:
         old: The paths to replace.
-        lengths: Path of each moved manifest in the home to its length; not needed to move a manifest.
+        lengths: Path of each moved manifest in the warehouse to its length; not needed to move a manifest.
     """
 
     old: OldPaths

@@ -123,7 +123,7 @@ def _verify(settings: Settings, manifest: Manifest, folder: Path, say: Callable[
         say(f"checking {name}")
         table = reached(place, name, location)
         require_files(table, folder)
-        state, expected = state_of(here, table, folder), manifest.tables[name]
+        state, expected = state_of(here, table, place), manifest.tables[name]
         if manifest.digest_engine != digest_engine():
             # Each file's checksum was right; another version of the engine may only hash rows differently.
             state = state.model_copy(update={"digest": expected.digest})

@@ -11,7 +11,9 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from contextlib import ExitStack, closing, suppress
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +32,7 @@ from mlops_platform.home_backup.tables import (
 from mlops_platform.storage.locks import table_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from mlops_platform.settings import Settings
 
@@ -45,6 +47,19 @@ _NEVER_CHANGED = {WAREHOUSE, "mlflow-artifacts"}
 _SPOOL = "prediction-log"
 # <warehouse>/<namespace>/<table>/<one of these>
 _TABLE_FOLDERS, _TABLE_DEPTH = {"data", "metadata"}, 4
+
+
+@contextmanager
+def scratch_folder(scratch: Path, prefix: str) -> Iterator[Path]:
+    """An empty folder on the home's disk; what a killed command left there is removed."""
+    for left in scratch.glob(f"{prefix}*"):
+        shutil.rmtree(left)
+    folder = scratch / f"{prefix}{uuid.uuid4().hex[:8]}"
+    folder.mkdir(parents=True, mode=0o700)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def stage(settings: Settings, folder: Path, say: Callable[[str], None]) -> tuple[tuple[str, ...], list[TableFiles]]:
@@ -147,13 +162,13 @@ def _copy(source: Path, target: Path, *, is_immutable: bool = False) -> None:
             os.link(source.resolve(), target)
             return
     if is_sqlite(source):
-        _copy_database(source, target)
+        copy_database(source, target)
     else:
         shutil.copyfile(source, target)
     shutil.copystat(source, target)
 
 
-def _copy_database(source: Path, target: Path) -> None:
+def copy_database(source: Path, target: Path) -> None:
     """A database as of one instant, whoever writes to it."""
     try:
         with (
@@ -167,6 +182,8 @@ def _copy_database(source: Path, target: Path) -> None:
 
 def _end_with_a_whole_line(path: Path) -> None:
     """Takes off a line that was being written: it was not answered yet."""
-    text = path.read_bytes()
+    text, found = path.read_bytes(), path.stat()
     if not text.endswith(b"\n"):
         path.write_bytes(text[: text.rfind(b"\n") + 1])
+        # The same home makes the same archive.
+        os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))

@@ -10,7 +10,7 @@ import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from mlops_platform.errors import StorageError
 from mlops_platform.home_backup.archive import TableState
@@ -18,7 +18,7 @@ from mlops_platform.storage.duck import parquet_source, session
 from mlops_platform.storage.publish import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pyiceberg.io import FileIO
     from pyiceberg.manifest import ManifestFile
@@ -65,6 +65,19 @@ def homes_of(tables: dict[str, str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
+class Location(Protocol):
+    """Where a warehouse's files are; a path in it begins with `warehouse/`, wherever that is."""
+
+    def inside(self, location: str) -> str:
+        """The path of a file that metadata names."""
+
+    def at(self, path: str) -> str:
+        """What to open to read the file of a path."""
+
+    def io(self) -> FileIO:
+        """Reads files by the locations that metadata names."""
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a home's files are, which may be elsewhere than their paths say.
@@ -88,6 +101,10 @@ class Place:
             if path.startswith(f"{home}/"):
                 return path.removeprefix(f"{home}/")
         raise StorageError(f"a table's file lies outside the home: {location}", expected=f"a path in {self.homes[0]}")
+
+    def at(self, path: str) -> str:
+        """The file of a path in the home."""
+        return str(self.folder / path)
 
     def io(self) -> FileIO:
         """Reads files from where they are by the paths their tables know."""
@@ -113,7 +130,7 @@ class TableFiles:
         has_one_schema: Whether every file has these columns.
         sizes: Every file that some snapshot needs, with its size where the metadata tells it.
         history: Older metadata files, of which some may be gone.
-        current: Data files of the current snapshot.
+        snapshots: Every snapshot's data files.
     """
 
     name: str
@@ -122,10 +139,15 @@ class TableFiles:
     has_one_schema: bool
     sizes: dict[str, int | None]
     history: tuple[str, ...]
-    current: tuple[str, ...]
+    snapshots: Mapping[int, tuple[str, ...]]
+
+    @property
+    def current(self) -> tuple[str, ...]:
+        """Data files of the current snapshot."""
+        return () if self.snapshot_id is None else self.snapshots[self.snapshot_id]
 
 
-def reached(place: Place, name: str, location: str) -> TableFiles:
+def reached(place: Location, name: str, location: str) -> TableFiles:
     """Follows a table's metadata to the last file of every snapshot.
 
     Raises:
@@ -138,7 +160,7 @@ def reached(place: Place, name: str, location: str) -> TableFiles:
     statistics = [file.statistics_path for file in (*metadata.statistics, *metadata.partition_statistics)]
     sizes: dict[str, int | None] = {place.inside(path): None for path in (location, *statistics)}
     of_manifest: dict[str, tuple[str, ...]] = {}
-    current: list[str] = []
+    snapshots: dict[int, tuple[str, ...]] = {snapshot.snapshot_id: () for snapshot in metadata.snapshots}
     for snapshot_id, manifest in _manifests(io, metadata, sizes, place):
         path = place.inside(manifest.manifest_path)
         if path not in of_manifest:
@@ -146,8 +168,7 @@ def reached(place: Place, name: str, location: str) -> TableFiles:
             files = _data_files(io, manifest, place, name)
             of_manifest[path] = tuple(files)
             sizes |= files
-        if snapshot_id == metadata.current_snapshot_id:
-            current += of_manifest[path]
+        snapshots[snapshot_id] += of_manifest[path]
     return TableFiles(
         name=name,
         snapshot_id=metadata.current_snapshot_id,
@@ -155,12 +176,12 @@ def reached(place: Place, name: str, location: str) -> TableFiles:
         has_one_schema=len(metadata.schemas) == 1,
         sizes=sizes,
         history=tuple(place.inside(entry.metadata_file) for entry in metadata.metadata_log),
-        current=tuple(current),
+        snapshots=snapshots,
     )
 
 
 def _manifests(
-    io: FileIO, metadata: TableMetadata, sizes: dict[str, int | None], place: Place
+    io: FileIO, metadata: TableMetadata, sizes: dict[str, int | None], place: Location
 ) -> Iterator[tuple[int, ManifestFile]]:
     from pyiceberg.manifest import read_manifest_list
 
@@ -172,7 +193,7 @@ def _manifests(
                 yield snapshot.snapshot_id, manifest
 
 
-def _data_files(io: FileIO, manifest: ManifestFile, place: Place, name: str) -> dict[str, int]:
+def _data_files(io: FileIO, manifest: ManifestFile, place: Location, name: str) -> dict[str, int]:
     from pyiceberg.manifest import DataFileContent
 
     files = [entry.data_file for entry in manifest.fetch_manifest_entry(io, discard_deleted=True)]
@@ -200,12 +221,12 @@ def require_files(table: TableFiles, folder: Path) -> None:
             )
 
 
-def state_of(settings: Settings, table: TableFiles, folder: Path) -> TableState:
-    """The table's current snapshot, and number and digest of its rows, read from files below `folder`."""
+def state_of(settings: Settings, table: TableFiles, place: Location) -> TableState:
+    """The table's current snapshot, and number and digest of its rows, read from the files in `place`."""
     if not table.current:
         return TableState(snapshot_id=table.snapshot_id, rows=0, digest="")
     options = "" if table.has_one_schema else ", union_by_name = true"
-    source = parquet_source([str(folder / path) for path in table.current], options=options)
+    source = parquet_source([place.at(path) for path in table.current], options=options)
     with session(settings) as connection:
         # A column that was added later is in no file until rows are written with it.
         present = set(connection.sql(f"SELECT * FROM {source} LIMIT 0").columns)

@@ -133,8 +133,12 @@ def propose(
     Raises:
         dagster.Failure: A blocking check failed.
     """
-    outcomes = draft.audit()
-    publish_quarantine(settings, draft)
+    try:
+        outcomes = draft.audit()
+        publish_quarantine(settings, draft)
+    except BaseException:
+        draft.discard()
+        raise
     yield from (_result(outcome) for outcome in outcomes)
     try:
         require(draft.contract, outcomes)

@@ -46,7 +46,7 @@ def use_files_of(connection: duckdb.DuckDBPyConnection, settings: Settings) -> N
 
     DuckDB's own extension for it would have to be fetched.
     """
-    if not settings.warehouse_location.startswith("s3://"):
+    if not settings.warehouse_location.startswith("s3://") or "s3" in connection.list_filesystems():
         return
     from fsspec.implementations.arrow import ArrowFSWrapper
     from pyiceberg.io.pyarrow import PyArrowFileIO

@@ -11,13 +11,16 @@ import os
 import secrets
 from typing import TYPE_CHECKING
 
+from mlops_platform.contracts import ERASURES
 from mlops_platform.errors import SettingsError, StorageError
+from mlops_platform.storage.catalog import load_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
     import pyarrow as pa
+    from pyiceberg.catalog import Catalog
 
     from mlops_platform.settings import Settings
 
@@ -49,6 +52,15 @@ def column_hmacs(settings: Settings, customer_ids: pa.Array) -> pa.Array:
     encoded = customer_ids.dictionary_encode()
     ids = encoded.dictionary.cast(pa.string()).to_pylist()
     return pa.array(customer_hmacs(settings, ids), pa.string()).take(encoded.indices)
+
+
+def erased_customers(settings: Settings, catalog: Catalog) -> frozenset[str]:
+    """`customer_hmac` of every customer erased so far; empty where nobody was."""
+    table = load_table(catalog, ERASURES, settings.timezone)
+    if table is None or table.current_snapshot() is None:
+        return frozenset()
+    found = table.scan(selected_fields=("customer_hmac",)).to_arrow()
+    return frozenset(found["customer_hmac"].to_pylist())
 
 
 def _key(settings: Settings) -> bytes:

@@ -13,14 +13,16 @@ from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Literal
 
+from mlops_platform.contracts import QUARANTINE
 from mlops_platform.contracts.table import Replace
-from mlops_platform.errors import ConflictError, ContractError
+from mlops_platform.errors import ConflictError
 from mlops_platform.storage.audit import CheckOutcome, audit, require
 from mlops_platform.storage.catalog import ensure_table, open_catalog
 from mlops_platform.storage.commit import PUBLISH_ID, Change, commit, replacement
-from mlops_platform.storage.conditions import Condition, all_of_sql
+from mlops_platform.storage.conditions import Condition, all_of_text
 from mlops_platform.storage.duck import quoted, session
 from mlops_platform.storage.locks import table_lock
+from mlops_platform.storage.pseudonym import column_hmacs, erased_customers
 from mlops_platform.storage.read import TableSnapshot, register, scalar
 from mlops_platform.storage.rows import BATCH_ROWS, Rows, StagedRows, conform, gather, register_rows, write_files
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import duckdb
+    from pyiceberg.catalog import Catalog
     from pyiceberg.manifest import DataFile
     from pyiceberg.table import Table
 
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
     from mlops_platform.settings import Settings
 
 PROPERTY_PREFIX = "mlops."
+# Where a table names its customers otherwise than in a column customer_id.
+_CUSTOMER_IN = {QUARANTINE.name: "json_extract_string(\"row\", '$.customer_id')"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +73,9 @@ class Draft:
         return [*outcomes, *self.checks]
 
     def discard(self) -> None:
-        """Deletes what was staged for this draft; for a draft that is not going to be published."""
-        for rows in (self.rows, self.quarantine.rows if self.quarantine is not None else None):
-            if isinstance(rows, StagedRows):
-                rows.discard()
+        """Deletes the rows staged for this draft; for a draft that is not going to be published."""
+        if isinstance(self.rows, StagedRows):
+            self.rows.discard()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +102,11 @@ def publish(settings: Settings, draft: Draft, *, properties: Mapping[str, str] |
         ContractError: A blocking check failed; the table is as it was.
         StorageError: The table is locked by another writer for too long, or the home can't be written.
     """
-    outcomes = draft.audit()
-    publish_quarantine(settings, draft, properties=properties)
     try:
+        outcomes = draft.audit()
+        publish_quarantine(settings, draft, properties=properties)
         require(draft.contract, outcomes)
-    except ContractError:
+    except BaseException:
         draft.discard()
         raise
     return publish_audited(settings, draft, properties=properties)
@@ -125,28 +129,60 @@ def publish_audited(settings: Settings, draft: Draft, *, properties: Mapping[str
     contract, scope = draft.contract, draft.scope
     if (contract.replace is Replace.RANGE) != bool(scope):
         raise ValueError(f"{contract.name}: a range table is published with a scope, and only that")
-    catalog = open_catalog(settings)
-    with table_lock(settings, contract.name):
-        table = ensure_table(catalog, contract, settings.timezone)
-        held = current(settings, contract, table)
-        if draft.based_on not in {"any", held.snapshot_id}:
-            draft.discard()
-            raise ConflictError(
-                f"{contract.name} was changed by another run since the rows were computed", hint="run this again."
-            )
-        rows = _unheld(held, _conformed(draft))
-        if not _changes(held, rows, scope):
-            if isinstance(rows, StagedRows):
-                rows.discard()
-            return _result(contract, table, rows, is_new=False)
-        change = Change(()) if contract.replace is Replace.NOTHING else replacement(held, scope)
-        change = replace(change, added=[*change.added, *_files(table, contract, rows)])
-        commit(table, change, _properties(draft, properties or {}))
-        return _result(contract, table, rows, is_new=True)
+    rows, is_committing = draft.rows, False
+    try:
+        catalog = open_catalog(settings)
+        with table_lock(settings, contract.name):
+            table = ensure_table(catalog, contract, settings.timezone)
+            held = current(settings, contract, table)
+            _require_fresh(catalog, draft, held)
+            rows = _unheld(held, _conformed(draft))
+            if not _changes(held, rows, scope):
+                _discard(rows)
+                return _result(contract, table, rows, is_new=False)
+            change = Change(()) if contract.replace is Replace.NOTHING else replacement(held, scope)
+            change = replace(change, added=[*change.added, *_files(table, contract, rows)])
+            is_committing = True
+            commit(table, change, _properties(draft, properties or {}))
+            return _result(contract, table, rows, is_new=True)
+    except BaseException:
+        # A commit that failed may still take effect: its files are left to maintenance.
+        if not is_committing:
+            _discard(rows)
+        raise
+
+
+def _discard(rows: Rows) -> None:
+    if isinstance(rows, StagedRows):
+        rows.discard()
+
+
+def _require_fresh(catalog: Catalog, draft: Draft, held: TableSnapshot) -> None:
+    """Refuses rows that were computed from what is no longer so: the table's own state, or customers since erased.
+
+    Raises:
+        ConflictError: They have to be computed again.
+    """
+    contract = draft.contract
+    if draft.based_on not in {"any", held.snapshot_id}:
+        raise ConflictError(
+            f"{contract.name} was changed by another run since the rows were computed", hint="run this again."
+        )
+    erased = erased_customers(held.settings, catalog)
+    customer = _CUSTOMER_IN.get(contract.name, "customer_id" if "customer_id" in contract.column_names else None)
+    if not erased or customer is None or contract.name.startswith("bronze."):
+        return
+    with session(held.settings) as connection:
+        offered = register_rows(connection, "published", _conformed(draft))
+        found = connection.sql(f"SELECT DISTINCT {customer} AS customer_id FROM {offered}").to_arrow_table()
+    if erased.intersection(column_hmacs(held.settings, found["customer_id"].combine_chunks()).to_pylist()):
+        raise ConflictError(
+            f"rows for {contract.name} name a customer who was erased since they were computed", hint="run this again."
+        )
 
 
 def _properties(draft: Draft, more: Mapping[str, str]) -> dict[str, str]:
-    own = {"code-version": _code_version(), "partition-range": all_of_sql(draft.scope) if draft.scope else "all"}
+    own = {"code-version": _code_version(), "partition-range": all_of_text(draft.scope) if draft.scope else "all"}
     named = {PROPERTY_PREFIX + key: value for key, value in {**own, **draft.properties, **more}.items()}
     return named | {PUBLISH_ID: uuid.uuid4().hex}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import uuid
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -67,7 +68,8 @@ class StagedRows:
         """Deletes the files; for rows that are not going to be published."""
         table = open_catalog(self.settings).load_table(self.contract.name)
         for file in self.files:
-            table.io.delete(file.file_path)
+            with suppress(FileNotFoundError):
+                table.io.delete(file.file_path)
 
 
 Rows: TypeAlias = pa.Table | StagedRows

@@ -13,7 +13,6 @@ from mlops_platform.data_pipeline.transformations import SILVER_TABLES, SilverTa
 from mlops_platform.orchestration.tables import propose, table_asset
 from mlops_platform.settings import pin
 from mlops_platform.storage.lake import Lake
-from mlops_platform.storage.read import TableSnapshot
 
 
 def lake_assets() -> list[dg.AssetsDefinition]:
@@ -46,11 +45,11 @@ def _silver(table: SilverTable) -> dg.AssetsDefinition:
         table.contract.name.split("."),
         extra_checks=SILVER_CHECKS,
         kinds={"silver", "iceberg", "duckdb"},
-        ins={"bronze": dg.AssetIn(table.bronze.name.split("."))},
+        deps=[dg.AssetKey(table.bronze.name.split("."))],
     )
-    def silver(bronze: TableSnapshot, lake: dg.ResourceParam[Lake]) -> Iterator[Any]:
+    def silver(lake: dg.ResourceParam[Lake]) -> Iterator[Any]:
         # Dagster resumes here once the IO manager has committed: the lock spans reading, computing and publishing.
         with lake.exclusive(table.contract):
-            yield from propose(lake.settings, silver_draft(lake, table, bronze))
+            yield from propose(lake.settings, silver_draft(lake, table))
 
     return silver

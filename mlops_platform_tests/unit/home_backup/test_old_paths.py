@@ -68,3 +68,20 @@ def test_the_first_look_misses_no_form(old: str) -> None:
     forms = [old, quote(old), json.dumps(old), json.dumps(json.dumps(old))]
     (piece,) = OldPaths([old], NEW).pieces
     assert all(piece in form for form in forms)
+
+
+@pytest.mark.parametrize(
+    "text", ["{}/a", "file://{}/a", "file:{}/a", r"file:\/\/{}/a", "file%3A%2F%2F%2Fdata%2Fhome/a", "made from {}/a"]
+)
+def test_an_address_takes_the_place_of_a_files_address(text: str) -> None:
+    found = moved(text.replace("{}", OLD), new="s3://bucket/a folder")
+    begin = "made from " if text.startswith("made") else ""
+    assert found in {f"{begin}s3://bucket/a folder/a", "s3://bucket/a%20folder/a"}
+
+
+def test_an_address_takes_nothing_elses_place() -> None:
+    assert (
+        moved("file:///data/home2/a file://s3://bucket", new="s3://here") == "file:///data/home2/a file://s3://bucket"
+    )
+    assert moved("profile://{}".replace("{}", OLD), new="s3://here") == "profile://s3://here"
+    assert moved(r"a\nfile://{}".replace("{}", OLD), new="s3://here") == r"a\ns3://here"

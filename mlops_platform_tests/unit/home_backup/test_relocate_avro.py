@@ -78,11 +78,11 @@ def test_a_list_tells_the_new_lengths(home: Path, files: list[Path], tmp_path: P
     lists = [path for path in files if is_manifest_list(path.read_bytes())]
     assert {path.name.startswith("snap-") for path in lists} == {True}
     assert all(is_manifest_list(path.read_bytes()) == path.name.startswith("snap-") for path in files)
-    lengths = {path.relative_to(home).as_posix(): 10**9 + number for number, path in enumerate(files)}
+    lengths = {path.relative_to(home / "warehouse").as_posix(): 10**9 + number for number, path in enumerate(files)}
     for path in lists:
         (tmp_path / "moved.avro").write_bytes(move(path.read_bytes(), Mover(OldPaths([str(home)], NEW), lengths)))
         for manifest, length, *_ in read(tmp_path / "moved.avro")[1]:
-            assert lengths[manifest.removeprefix(f"file://{NEW}/")] == length
+            assert lengths[manifest.removeprefix(f"file://{NEW}/warehouse/")] == length
 
 
 SCHEMA = {

@@ -134,7 +134,7 @@ def test_a_rewrite_into_no_fewer_files_is_thrown_away(lake: Lake, monkeypatch: p
     assert len(list(location.rglob("*.parquet"))) == len(before)
 
 
-def one_row_at_a_time(relation: Any) -> Any:
+def one_row_at_a_time(relation: Any, _rows: int) -> Any:
     found = relation.to_arrow_table()
     return pa.RecordBatchReader.from_batches(found.schema, found.to_batches(max_chunksize=1))
 
