@@ -16,6 +16,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -26,7 +28,7 @@ from mlops_platform.data_pipeline.transformations import PERSONAL, STANDARD, Sil
 from mlops_platform.errors import InputError, StorageError
 from mlops_platform.storage.audit import CheckOutcome
 from mlops_platform.storage.conditions import Condition, all_time
-from mlops_platform.storage.duck import quoted, session
+from mlops_platform.storage.duck import parquet_source, quoted, session
 from mlops_platform.storage.publish import Draft
 from mlops_platform.storage.read import register, scalar
 from mlops_platform.storage.rows import BATCH_ROWS, gather
@@ -71,8 +73,10 @@ def silver_draft(
     """
     held = lake.snapshot(table.contract)
     bronze = bronze or lake.snapshot(table.bronze)
-    with session(lake.settings) as duck:
-        work = _Work(lake.settings, duck, table)
+    scratch = lake.settings.home / "tmp"
+    scratch.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=scratch, prefix="silver-") as folder, session(lake.settings) as duck:
+        work = _Work(lake.settings, duck, table, Path(folder))
         before = _bronze_before(lake, table, bronze, transformations)
         is_partial = work.read_bronze(bronze, before)
         work.transform(transformations)
@@ -81,9 +85,9 @@ def silver_draft(
         if table.moment is not None:
             days = work.touched_days(held) if is_partial else []
             scope = (Condition(table.moment, "day in", tuple(days)),) if is_partial else all_time(table.moment)
-        rows = gather(lake.settings, table.contract, work.published(held if is_partial else None, scope))
         quarantine = work.rejected(lake.snapshot(QUARANTINE), is_partial)
         checks = work.checks(lake.settings)
+        rows = gather(lake.settings, table.contract, work.published(held if is_partial else None, scope))
     return Draft(
         table.contract,
         rows,
@@ -128,6 +132,7 @@ class _Work:
     settings: Settings
     duck: duckdb.DuckDBPyConnection
     table: SilverTable
+    folder: Path
 
     def __post_init__(self) -> None:
         define_macros(self.duck)
@@ -177,7 +182,7 @@ class _Work:
         return self.is_partial
 
     def transform(self, names: Sequence[str]) -> None:
-        """Runs the transformations; the table `processed` holds what they end with."""
+        """Runs the transformations; `processed` holds what they end with."""
         view = "rows"
         for name, step in zip(names, named(names), strict=True):
             made = f"after {name}"
@@ -196,10 +201,26 @@ class _Work:
                 f"after {', '.join(names) or 'no transformation'} {self.table.contract.name} lacks {missing}",
                 expected=f"all of {', '.join(STANDARD)} among the transformations",
             )
-        for share in range(self.shares):
+        try:
+            self._process(self._verdicts(view))
+        except (duckdb.ConversionException, duckdb.InvalidInputException, duckdb.OutOfRangeException) as error:
+            raise InputError(
+                f"a transformation failed: {str(error).splitlines()[0]}",
+                expected="steps that hold for every row",
+                hint="try_cast and TRY give null where a value can't be computed.",
+            ) from error
+
+    def _process(self, verdicts: str) -> None:
+        """Makes `processed`: in memory, or of many rows share by share in files, which DuckDB need not hold."""
+        if self.shares == 1:
+            self.duck.execute(f"CREATE TEMP TABLE processed AS {verdicts}")
+            return
+        files = [str(self.folder / f"{share}.parquet") for share in range(self.shares)]
+        for share, file in enumerate(files):
             self.duck.execute(f"SET VARIABLE share = {share}")
-            into = "INSERT INTO processed" if share else "CREATE TEMP TABLE processed AS"
-            self.duck.execute(f"{into} {self._verdicts(view)}")
+            target = file.replace("'", "''")
+            self.duck.execute(f"COPY ({verdicts}) TO '{target}' (FORMAT parquet, COMPRESSION zstd)")
+        self.duck.execute(f"CREATE TEMP VIEW processed AS SELECT * FROM {parquet_source(files)}")
 
     def _verdicts(self, view: str) -> str:
         """Every row with what becomes of it; the row itself only as far as it is published or shown as rejected."""

@@ -21,8 +21,8 @@ from mlops_platform.contracts import (
     TableContract,
 )
 from mlops_platform.data_pipeline.processing import silver_draft
-from mlops_platform.data_pipeline.transformations import SILVER_TABLES
-from mlops_platform.errors import ContractError
+from mlops_platform.data_pipeline.transformations import SILVER_TABLES, STANDARD, transformation
+from mlops_platform.errors import ContractError, InputError
 from mlops_platform.settings import load_settings
 from mlops_platform.storage.lake import Lake
 from mlops_platform.storage.publish import Draft, PublishResult
@@ -42,7 +42,7 @@ def deliver(lake: Lake, contract: TableContract, *rows: dict[str, Any], at: date
     raw = [name for name in contract.column_names if not name.startswith("_")]
     columns: dict[str, Any] = {name: pa.array([row.get(name) for row in rows], pa.string()) for name in raw}
     added = {"_ingested_at": at, "_batch_id": f"{at:%j}", "_source": "crm", "_is_tombstone": False}
-    columns |= {name: [value] * len(rows) for name, value in added.items()}
+    columns |= {name: [row.get(name, value) for row in rows] for name, value in added.items()}
     lake.publish(Draft(contract, pa.table(columns)))
 
 
@@ -237,3 +237,65 @@ class TestOddCells:
         deliver(lake, BRONZE_TRANSACTIONS, transaction(1, quantity=quantity))
         process(lake)
         assert [row["quantity"] for row in silver(lake)] == [expected]
+
+
+class TestLaterBatches:
+    def test_old_rows_without_a_key_do_not_count_against_a_new_batch(self, lake: Lake) -> None:
+        deliver(lake, BRONZE_TRANSACTIONS, *map(transaction, range(50)), transaction(0, transaction_id=None))
+        process(lake)
+        deliver(lake, BRONZE_TRANSACTIONS, transaction(60), at=AT + timedelta(days=1))
+        assert process(lake).is_new
+        assert "t60" in {row["transaction_id"] for row in silver(lake)}
+
+    def test_names_leave_silver_when_the_setting_no_longer_asks_for_them(self, tmp_path: Path) -> None:
+        keeping, plain = (Lake(load_settings(home=tmp_path / "home", keep_personal=keep)) for keep in (True, False))
+        deliver(keeping, BRONZE_CUSTOMERS, customer(1, name="Ana"))
+        process(keeping, BRONZE_CUSTOMERS)
+        assert [row["name"] for row in silver(keeping, BRONZE_CUSTOMERS)] == ["Ana"]
+        process(plain, BRONZE_CUSTOMERS)
+        assert [row["name"] for row in silver(plain, BRONZE_CUSTOMERS)] == [None]
+
+    def test_another_sources_tombstone_buries_nothing(self, lake: Lake) -> None:
+        deliver(lake, BRONZE_TRANSACTIONS, transaction(1))
+        tombstone = {"transaction_id": "t1", "_source": "other", "_is_tombstone": True}
+        deliver(lake, BRONZE_TRANSACTIONS, tombstone, at=AT + timedelta(days=1))
+        process(lake)
+        assert [row["transaction_id"] for row in silver(lake)] == ["t1"]
+
+
+class TestRefused:
+    def test_a_row_without_a_time_reaches_the_audit(self, lake: Lake) -> None:
+        deliver(lake, BRONZE_TRANSACTIONS, transaction(1, transaction_ts="soon"), transaction(2))
+        unchecked = [name for name in STANDARD if name != "validate_schema"]
+        with pytest.raises(ContractError, match="no_nulls"):
+            lake.publish(silver_draft(lake, SILVER[BRONZE_TRANSACTIONS.name], transformations=unchecked))
+
+    def test_staged_rows_are_deleted_and_the_quarantine_stays(
+        self, lake: Lake, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("mlops_platform.storage.rows.IN_MEMORY_BYTES", 0)
+        deliver(lake, BRONZE_TRANSACTIONS, *(transaction(n, amount="ten" if n < 2 else "1") for n in range(10)))
+        with pytest.raises(ContractError, match="rejected_share"):
+            process(lake)
+        assert len(quarantined(lake)) == 2
+        assert not list((lake.settings.warehouse / "silver" / "transactions").rglob("*.parquet"))
+
+    def test_unknown_failing_and_row_dropping_steps(self, lake: Lake) -> None:
+        deliver(lake, BRONZE_TRANSACTIONS, transaction(1), transaction(2))
+        table = SILVER[BRONZE_TRANSACTIONS.name]
+        steps = {
+            "no_sql": lambda rows, table: f"SELECT nothing FROM {rows}",
+            "late_fault": lambda rows, table: f"SELECT * REPLACE (raw.amount::DATE::VARCHAR AS reason) FROM {rows}",
+            "drops_rows": lambda rows, table: f"SELECT * FROM {rows} WHERE raw.transaction_id <> 't1'",
+        }
+        for name, step in steps.items():
+            transformation(name)(step)
+        for name, problem in (
+            ("never_registered", "no transformation"),
+            ("no_sql", "no SELECT"),
+            ("late_fault", "failed"),
+        ):
+            with pytest.raises(InputError, match=problem):
+                silver_draft(lake, table, transformations=[*STANDARD, name])
+        with pytest.raises(ContractError, match="rows_accounted_for: 1 rows"):
+            lake.publish(silver_draft(lake, table, transformations=[*STANDARD, "drops_rows"]))
