@@ -39,7 +39,11 @@ class IcebergIOManager(dg.IOManager):
             raise dg.RetryRequested(max_retries=CONFLICT_RETRIES) from error
         context.add_output_metadata(
             {
-                "dagster/partition_row_count" if context.has_asset_partitions else "dagster/row_count": result.rows,
+                **(
+                    {"dagster/partition_row_count": result.rows}
+                    if context.has_asset_partitions
+                    else {"dagster/row_count": result.total}
+                ),
                 # As text: a browser's numbers end at 2^53.
                 "snapshot_id": str(result.snapshot_id),
                 "is_new_snapshot": result.is_new,

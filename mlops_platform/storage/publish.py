@@ -87,12 +87,14 @@ class PublishResult:
         snapshot_id: The snapshot that holds the rows.
         rows: Rows the table holds now; for a range table, the range's.
         is_new: False when the table already held these rows and nothing was committed.
+        total: Rows of the whole table.
     """
 
     table: str
     snapshot_id: int | None
     rows: int
     is_new: bool
+    total: int
 
 
 def publish(settings: Settings, draft: Draft, *, properties: Mapping[str, str] | None = None) -> PublishResult:
@@ -202,10 +204,12 @@ def _files(table: Table, contract: TableContract, rows: Rows) -> Sequence[DataFi
 
 def _result(contract: TableContract, table: Table, rows: Rows, *, is_new: bool) -> PublishResult:
     snapshot = table.current_snapshot()
-    held = rows.num_rows
-    if contract.replace is Replace.NOTHING and snapshot is not None and snapshot.summary is not None:
-        held = int(snapshot.summary.additional_properties.get("total-records", held))
-    return PublishResult(contract.name, snapshot.snapshot_id if snapshot else None, held, is_new)
+    held = total = rows.num_rows
+    if snapshot is not None and snapshot.summary is not None:
+        total = int(snapshot.summary.additional_properties.get("total-records", held))
+    if contract.replace is Replace.NOTHING:
+        held = total
+    return PublishResult(contract.name, snapshot.snapshot_id if snapshot else None, held, is_new, total)
 
 
 def current(settings: Settings, contract: TableContract, table: Table | None) -> TableSnapshot:

@@ -24,7 +24,7 @@ PROGRAMS = ("initdb", "pg_ctl", "postgres")
 SUPERUSER = "postgres"
 START_SECONDS = 60
 # Nothing has to survive a power cut; the folder is the socket's too, since the usual one may not be writable.
-OPTIONS = "-c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=20 -c shared_buffers=16MB"
+OPTIONS = "-c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=100 -c shared_buffers=16MB"
 
 
 @dataclass(frozen=True)
