@@ -1,8 +1,8 @@
-"""Deletions: what bronze's tombstones mean, and which keys a CRM without `deleted_at` no longer has.
+"""Versions and deletions: which version of a row counts, what tombstones mean, which keys a CRM no longer has.
 
 A tombstone cancels every row of its key that was not ingested after it; a row ingested after it lives again. Belongs
-here: that rule as SQL over a source's bronze rows, and the comparison of keys. Does not belong here: reading the CRM
-(`extraction.py`), the rows that follow (`ingestion.py`).
+here: these rules as SQL over bronze rows, and the comparison of keys of a CRM without `deleted_at`. Does not belong
+here: reading the CRM (`extraction.py`), the rows that follow (`ingestion.py`).
 """
 
 from __future__ import annotations
@@ -25,6 +25,19 @@ if TYPE_CHECKING:
 
 # A small table may lose a few keys at once without anything being wrong.
 FEW_KEYS = 10
+
+
+def latest_first(updated_at: str, cells: Iterable[str]) -> str:
+    """The order of a row's versions, the one that counts first.
+
+    Equal times of change and of ingestion leave the choice open; the row's own text settles it the same way always.
+
+    Args:
+        updated_at: SQL of the time of change.
+        cells: SQL of the CRM's columns as text.
+    """
+    text = ", ".join(f"{cell} DESC NULLS LAST" for cell in cells)
+    return f"{updated_at} DESC NULLS LAST, _ingested_at DESC, {text}"
 
 
 def define_alive(duck: duckdb.DuckDBPyConnection, held: str, key: str) -> None:

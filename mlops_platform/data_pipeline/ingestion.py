@@ -1,7 +1,8 @@
 """Ingestion: which CRM rows are new, appended to bronze as one batch.
 
 New is what bronze does not hold yet: rows changed since the watermark (less an overlap), minus equal rows already
-there, counted (a row delivered twice is held twice). A source's watermark is kept in the bronze table's own snapshots.
+there, counted (a row delivered twice is held twice). A row changed back to what it was, its time of change as before,
+is delivered again, for the latest version wins. A source's watermark is kept in the bronze table's own snapshots.
 Does not belong here: how a CRM is read (`extraction.py`), what a tombstone means (`deletions.py`), what the rows mean
 (`processing.py`).
 """
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_platform.contracts.schemas import arrow_schema
 from mlops_platform.data_pipeline.connections import ISO_DAY, open_database
-from mlops_platform.data_pipeline.deletions import compare_keys, define_alive, require_few_gone
+from mlops_platform.data_pipeline.deletions import compare_keys, define_alive, latest_first, require_few_gone
 from mlops_platform.data_pipeline.erased import erased_filter
 from mlops_platform.data_pipeline.extraction import check, read
 from mlops_platform.data_pipeline.text import define_macros
@@ -132,6 +133,7 @@ class _Run:
             f"CREATE TEMP TABLE fresh AS SELECT {names} FROM delivered "
             f"EXCEPT ALL SELECT {names} FROM alive WHERE {recent}"
         )
+        self._redeliver_reverted(names, recent)
         new = f"SELECT {names}, NULL::BOOLEAN AS _is_tombstone FROM fresh"
         if gone:
             new += f" UNION ALL SELECT {self._tombstone_cells()}, true FROM gone"
@@ -150,6 +152,27 @@ class _Run:
         for batch in batches:
             self.duck.register("_batch", batch)
             self.duck.execute(f"INSERT INTO delivered SELECT * FROM _batch WHERE {where}")
+
+    def _redeliver_reverted(self, names: str, recent: str) -> None:
+        """Adds to `fresh` the delivered rows that bronze holds, but behind another version of the same time of change.
+
+        A key that the CRM delivers twice has no one row that could have changed back.
+        """
+        key, cells = quoted(self.table.key), ", ".join(f"winner.{quoted(name)}" for name in self.table.columns)
+        order = latest_first("readable_time(updated_at)", map(quoted, self.table.columns))
+        self.duck.execute(
+            f"""INSERT INTO fresh
+            WITH several AS (SELECT {key} FROM alive SEMI JOIN delivered USING ({key}) WHERE {recent}
+                    GROUP BY {key} HAVING count(*) > 1),
+                held AS (SELECT * FROM alive SEMI JOIN several USING ({key}) WHERE {recent}),
+                winner AS (SELECT * FROM held QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY {order}) = 1),
+                once AS (SELECT * FROM delivered SEMI JOIN several USING ({key})
+                    QUALIFY count(*) OVER (PARTITION BY {key}) = 1)
+            SELECT {names} FROM (SELECT once.* FROM once JOIN winner USING ({key})
+                WHERE readable_time(once.updated_at) IS NOT DISTINCT FROM readable_time(winner.updated_at)
+                AND ({", ".join(f"once.{quoted(name)}" for name in self.table.columns)}) IS DISTINCT FROM ({cells}))
+            EXCEPT SELECT {names} FROM fresh"""
+        )
 
     def _compares_keys(self) -> bool:
         is_wanted = self.query is None and self.lake.settings.deletions == "compare"
@@ -229,16 +252,14 @@ def _is_recent(since: date) -> str:
 
 
 def _instant(duck: duckdb.DuckDBPyConnection, ingested_at: datetime) -> datetime:
-    """The instant of this batch: never before a batch that bronze holds, and after every tombstone.
+    """The instant of this batch: after every batch of the source that bronze holds.
 
-    A tombstone counts by its `_ingested_at`, and a pinned clock stands still.
+    Tombstones and versions of one time of change count by their `_ingested_at`, and a pinned clock stands still.
     """
-    latest, has_tombstones = duck.execute(
-        f"SELECT max(epoch_us(_ingested_at)), bool_or(_is_tombstone) FROM {_HELD}"
-    ).fetchall()[0]
+    latest = scalar(duck, f"SELECT max(epoch_us(_ingested_at)) FROM {_HELD}")
     if latest is None:
         return ingested_at
-    return max(ingested_at, datetime.fromtimestamp(0, UTC) + timedelta(microseconds=latest + bool(has_tombstones)))
+    return max(ingested_at, datetime.fromtimestamp(0, UTC) + timedelta(microseconds=latest + 1))
 
 
 def _batch_id(

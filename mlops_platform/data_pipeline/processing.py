@@ -12,7 +12,7 @@ Without such a snapshot, or with other transformations than last time, everythin
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from itertools import pairwise
@@ -50,7 +50,6 @@ _LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 SILVER_CHECKS = (ROWS_ACCOUNTED, REJECTED_SHARE, HAS_ROWS)
 
 BRONZE_SNAPSHOT = "bronze-snapshot-id"
-_TRANSFORMATIONS = "transformations"
 
 
 def silver_draft(
@@ -72,12 +71,13 @@ def silver_draft(
         InputError: An unknown transformation, or silver's columns are not all there after the last one.
     """
     held = lake.snapshot(table.contract)
+    marks = _marks(lake.settings, table, transformations)
     bronze = bronze or lake.snapshot(table.bronze)
     scratch = lake.settings.home / "tmp"
     scratch.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=scratch, prefix="silver-") as folder, session(lake.settings) as duck:
         work = _Work(lake.settings, duck, table, Path(folder))
-        before = _bronze_before(lake, table, bronze, transformations)
+        before = _bronze_before(lake, table, bronze, marks)
         is_partial = work.read_bronze(bronze, before)
         work.transform(transformations)
         work.count()
@@ -94,22 +94,23 @@ def silver_draft(
         scope=scope,
         checks=checks,
         figures={**work.figures, "is_partial": is_partial},
-        properties={
-            BRONZE_SNAPSHOT: str(bronze.snapshot_id),
-            _TRANSFORMATIONS: _fingerprint(lake.settings, table, transformations),
-        },
-        quarantine=Draft(QUARANTINE, quarantine, scope=(Condition("table_name", "=", table.contract.name),)),
+        properties={BRONZE_SNAPSHOT: str(bronze.snapshot_id)},
+        marks=marks,
+        quarantine=Draft(
+            QUARANTINE, quarantine, scope=(Condition("table_name", "=", table.contract.name),), marks=marks
+        ),
         based_on=held.snapshot_id,
     )
 
 
 def _bronze_before(
-    lake: Lake, table: SilverTable, bronze: TableSnapshot, transformations: Sequence[str]
+    lake: Lake, table: SilverTable, bronze: TableSnapshot, marks: Mapping[str, str]
 ) -> TableSnapshot | None:
     """The bronze snapshot that silver holds already; None: everything has to be processed."""
-    known = lake.properties(table.contract)
-    snapshot_id = known.get(BRONZE_SNAPSHOT, "")
-    if not snapshot_id.isdigit() or known.get(_TRANSFORMATIONS) != _fingerprint(lake.settings, table, transformations):
+    snapshot_id = lake.properties(table.contract).get(BRONZE_SNAPSHOT, "")
+    # A publish that was refused has left rows in the quarantine that other transformations may have rejected.
+    is_alike = all(marks.items() <= lake.marks(made).items() for made in (table.contract, QUARANTINE))
+    if not snapshot_id.isdigit() or not is_alike:
         return None
     try:
         return bronze.at(int(snapshot_id))
@@ -118,11 +119,11 @@ def _bronze_before(
         return None
 
 
-def _fingerprint(settings: Settings, table: SilverTable, transformations: Sequence[str]) -> str:
+def _marks(settings: Settings, table: SilverTable, transformations: Sequence[str]) -> dict[str, str]:
     """Changes with what is done to a row: names and SQL of the steps, and whether names and addresses are kept."""
     steps = [step("rows", table) for step in named(transformations)]
-    text = f"{steps}/{table.read}/{settings.keep_personal}"
-    return f"{','.join(transformations)}/{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    digest = hashlib.sha256(f"{steps}/{table.read}/{settings.keep_personal}".encode()).hexdigest()[:16]
+    return {f"transformations.{table.contract.name}": f"{','.join(transformations)}/{digest}"}
 
 
 @dataclass
@@ -239,10 +240,17 @@ class _Work:
     def count(self) -> None:
         """Counts what became of the rows."""
         found = self.duck.execute(
-            """SELECT count(*) FILTER (WHERE is_published), count(*) FILTER (WHERE "row" IS NOT NULL),
-                count(*) FILTER (WHERE is_superseded), count(DISTINCT _key) FROM processed"""
+            f"""SELECT count(*) FILTER (WHERE is_published), count(*) FILTER (WHERE "row" IS NOT NULL),
+                count(*) FILTER (WHERE is_superseded), count(DISTINCT _key),
+                any_value(_key) FILTER (WHERE is_published AND {self.key} IS DISTINCT FROM _key) FROM processed"""
         ).fetchall()[0]
-        self.figures |= dict(zip(("published", "quarantined", "superseded", "live_keys"), found, strict=True))
+        if found[-1] is not None:
+            raise InputError(
+                f"a transformation changed {self.table.key} {found[-1]!r}",
+                expected="the CRM's own keys: by them later versions and deletions find a row again",
+                hint="put what you make of it into another column.",
+            )
+        self.figures |= dict(zip(("published", "quarantined", "superseded", "live_keys"), found[:-1], strict=True))
         # Old rows that are read again say nothing of the new batch.
         new = "_batch_id IN (SELECT _batch_id FROM new_batches)" if self.is_partial else "true"
         self.new_rows = self.duck.execute(

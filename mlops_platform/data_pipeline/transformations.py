@@ -32,6 +32,7 @@ from mlops_platform.contracts import (
     SILVER_TRANSACTIONS,
     TableContract,
 )
+from mlops_platform.data_pipeline.deletions import latest_first
 from mlops_platform.errors import InputError
 from mlops_platform.storage.duck import quoted
 
@@ -168,8 +169,7 @@ def remove_duplicates(rows: str, table: SilverTable) -> str:
     `deleted_at` is a deleted row. Rows without a key are all their own.
     """
     key = f"raw.{quoted(table.key)}"
-    # Equal times of change and of ingestion leave the choice open; the row's own text settles it the same way always.
-    text = ", ".join(f"raw.{quoted(name)} DESC NULLS LAST" for name in table.raw)
+    order = latest_first("read.updated_at", (f"raw.{quoted(name)}" for name in table.raw))
     is_alive = "(buried_at IS NULL OR _ingested_at > buried_at)"
     is_deleted = "trim(coalesce(raw.deleted_at, '')) <> ''"
     # Most rows have one version: only the others are sorted.
@@ -181,8 +181,7 @@ def remove_duplicates(rows: str, table: SilverTable) -> str:
         SELECT * FROM {rows} ANTI JOIN ({several}) ON {key} = several
         UNION ALL
         SELECT * EXCLUDE (buried_at) REPLACE (
-            row_number() OVER (PARTITION BY {key} ORDER BY {is_alive} DESC,
-                read.updated_at DESC NULLS LAST, _ingested_at DESC, {text}) > 1
+            row_number() OVER (PARTITION BY {key} ORDER BY {is_alive} DESC, {order}) > 1
             OR NOT {is_alive} OR _is_tombstone OR {is_deleted} AS is_superseded)
         FROM (
             SELECT *, max(_ingested_at) FILTER (WHERE _is_tombstone) OVER (PARTITION BY {key}, _source) AS buried_at

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from mlops_platform.errors import ConflictError, StorageError
 from mlops_platform.storage.conditions import all_of, all_of_sql
 from mlops_platform.storage.duck import contract_cells, parquet_source, session
+from mlops_platform.storage.read import planned
 from mlops_platform.storage.rows import BATCH_ROWS, write_files
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def replacement(held: TableSnapshot, scope: Sequence[Condition]) -> Change:
     """
     if held.table is None or held.snapshot_id is None:
         return Change(())
-    tasks = list(held.table.scan(row_filter=all_of(scope), snapshot_id=held.snapshot_id).plan_files())
+    tasks = planned(held.table.scan(row_filter=all_of(scope), snapshot_id=held.snapshot_id), scope)
     if any(task.delete_files for task in tasks):
         raise StorageError(
             f"{held.contract.name} holds delete files written by another engine",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from mlops_platform.storage.catalog import load_table, open_catalog
 from mlops_platform.storage.locks import table_lock
-from mlops_platform.storage.publish import PROPERTY_PREFIX, Draft, PublishResult, current, publish
+from mlops_platform.storage.publish import MARK, Draft, PublishResult, current, publish, recorded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -70,9 +70,9 @@ class Lake:
 
     def properties(self, contract: TableContract) -> dict[str, str]:
         """The snapshot properties (without the `mlops.` prefix) of the last publish; empty before the first."""
-        table = load_table(self.catalog, contract, self.settings.timezone)
-        snapshot = table.current_snapshot() if table is not None else None
-        if snapshot is None or snapshot.summary is None:
-            return {}
-        found = snapshot.summary.additional_properties
-        return {k.removeprefix(PROPERTY_PREFIX): v for k, v in found.items() if k.startswith(PROPERTY_PREFIX)}
+        return recorded(load_table(self.catalog, contract, self.settings.timezone))
+
+    def marks(self, contract: TableContract) -> dict[str, str]:
+        """The marks of the table's drafts; see `storage.publish.Draft`."""
+        found = self.properties(contract)
+        return {key.removeprefix(MARK): value for key, value in found.items() if key.startswith(MARK)}

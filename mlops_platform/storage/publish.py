@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from mlops_platform.settings import Settings
 
 PROPERTY_PREFIX = "mlops."
+MARK = "mark."
 # Where a table names its customers otherwise than in a column customer_id.
 _CUSTOMER_IN = {QUARANTINE.name: "json_extract_string(\"row\", '$.customer_id')"}
 
@@ -52,6 +53,8 @@ class Draft:
         scope: For `Replace.RANGE`: the range that the rows replace; rows outside it are refused.
         checks: Outcomes the pipeline found itself, reported beside the contract's.
         properties: Recorded in the snapshot, keys without the `mlops.` prefix.
+        marks: How the rows are made; recorded like properties and kept by later publishes that don't set them. Another
+            value than the table's is committed even where the rows are equal.
         figures: Numbers worth showing a person.
         quarantine: Rejected rows, published even when the rest is not: they say why.
         based_on: The table's snapshot that the rows were computed from (None: it was empty); a publish is refused when
@@ -63,6 +66,7 @@ class Draft:
     scope: tuple[Condition, ...] = ()
     checks: tuple[CheckOutcome, ...] = ()
     properties: Mapping[str, str] = field(default_factory=dict)
+    marks: Mapping[str, str] = field(default_factory=dict)
     figures: Mapping[str, int | float | str] = field(default_factory=dict)
     quarantine: Draft | None = None
     based_on: int | Literal["any"] | None = "any"
@@ -139,13 +143,15 @@ def publish_audited(settings: Settings, draft: Draft, *, properties: Mapping[str
             held = current(settings, contract, table)
             _require_fresh(catalog, draft, held)
             rows = _unheld(held, _conformed(draft))
-            if not _changes(held, rows, scope):
+            marks = {key: value for key, value in recorded(table).items() if key.startswith(MARK)}
+            marked = marks | {MARK + key: value for key, value in draft.marks.items()}
+            if marked == marks and not _changes(held, rows, scope):
                 _discard(rows)
                 return _result(contract, table, rows, is_new=False)
             change = Change(()) if contract.replace is Replace.NOTHING else replacement(held, scope)
             change = replace(change, added=[*change.added, *_files(table, contract, rows)])
             is_committing = True
-            commit(table, change, _properties(draft, properties or {}))
+            commit(table, change, _properties(draft, {**marked, **(properties or {})}))
             return _result(contract, table, rows, is_new=True)
     except BaseException:
         # A commit that failed may still take effect: its files are left to maintenance.
@@ -210,6 +216,15 @@ def _result(contract: TableContract, table: Table, rows: Rows, *, is_new: bool) 
     if contract.replace is Replace.NOTHING:
         held = total
     return PublishResult(contract.name, snapshot.snapshot_id if snapshot else None, held, is_new, total)
+
+
+def recorded(table: Table | None) -> dict[str, str]:
+    """The snapshot properties (without the `mlops.` prefix) of the table's last publish; empty before the first."""
+    snapshot = table.current_snapshot() if table is not None else None
+    if snapshot is None or snapshot.summary is None:
+        return {}
+    found = snapshot.summary.additional_properties
+    return {k.removeprefix(PROPERTY_PREFIX): v for k, v in found.items() if k.startswith(PROPERTY_PREFIX)}
 
 
 def current(settings: Settings, contract: TableContract, table: Table | None) -> TableSnapshot:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 from mlops_platform.errors import StorageError
@@ -16,11 +17,11 @@ from mlops_platform.storage.duck import contract_cells, parquet_source, quoted, 
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from datetime import datetime
 
     import duckdb
     import pyarrow as pa
-    from pyiceberg.table import DataScan, Table
+    from pyiceberg.table import DataScan, FileScanTask, Table
+    from pyiceberg.table.metadata import TableMetadata
 
     from mlops_platform.contracts import TableContract
     from mlops_platform.settings import Settings
@@ -131,8 +132,9 @@ class PlannedFiles:
 
 def planned_files(snapshot: TableSnapshot, where: Sequence[Condition] = ()) -> PlannedFiles:
     """The files a read of the snapshot with these conditions opens."""
-    scan = _scan(snapshot, (*snapshot.where, *where))
-    sizes = [task.file.file_size_in_bytes for task in scan.plan_files()] if scan is not None else []
+    conditions = (*snapshot.where, *where)
+    scan = _scan(snapshot, conditions)
+    sizes = [task.file.file_size_in_bytes for task in planned(scan, conditions)] if scan is not None else []
     return PlannedFiles(len(sizes), sum(sizes))
 
 
@@ -153,7 +155,7 @@ def register(
     wanted = tuple(columns) if columns is not None else snapshot.contract.column_names
     conditions = (*snapshot.where, *where)
     scan = _scan(snapshot, conditions)
-    tasks = list(scan.plan_files()) if scan is not None else []
+    tasks = planned(scan, conditions) if scan is not None else []
     if scan is None or not tasks:
         source, present = "(SELECT 1 WHERE false)", set[str]()
     elif any(task.delete_files for task in tasks):
@@ -180,6 +182,37 @@ def _scan(snapshot: TableSnapshot, conditions: Sequence[Condition]) -> DataScan 
     known = snapshot.table.scan(snapshot_id=snapshot.snapshot_id).projection().column_names
     planned = [condition for condition in conditions if condition.column in known]
     return snapshot.table.scan(row_filter=all_of(planned), snapshot_id=snapshot.snapshot_id)
+
+
+def planned(scan: DataScan, conditions: Sequence[Condition]) -> list[FileScanTask]:
+    """The scan's files, less those whose partition is a day that a `day in` among the conditions leaves out."""
+    tasks = list(scan.plan_files())
+    table = scan.table_metadata
+    for condition in conditions:
+        days = condition.days()
+        specs = {} if days is None else _day_places(table, condition.column)
+        if not specs:
+            continue
+        wanted = {(day - date(1970, 1, 1)).days for day in days or ()}
+        tasks = [
+            task
+            for task in tasks
+            if (place := specs.get(task.file.spec_id)) is None or task.file.partition[place] in wanted
+        ]
+    return tasks
+
+
+def _day_places(metadata: TableMetadata, column: str) -> dict[int, int]:
+    """For each partition spec that cuts the column by day: where in a partition that day stands."""
+    from pyiceberg.transforms import DayTransform
+
+    source = metadata.schema().find_field(column).field_id
+    return {
+        spec.spec_id: place
+        for spec in metadata.partition_specs
+        for place, part in enumerate(spec.fields)
+        if part.source_id == source and isinstance(part.transform, DayTransform)
+    }
 
 
 def _read_files(

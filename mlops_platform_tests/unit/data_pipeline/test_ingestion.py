@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,14 @@ import pytest
 
 from mlops_platform.data_pipeline.crm import CUSTOMERS, TRANSACTIONS, SourceTable
 from mlops_platform.data_pipeline.ingestion import new_rows
+from mlops_platform.data_pipeline.processing import silver_draft
+from mlops_platform.data_pipeline.transformations import TRANSACTIONS as SILVER_TABLE
 from mlops_platform.errors import ConflictError, SourceError
 from mlops_platform.settings import load_settings
 from mlops_platform.storage import rows
 from mlops_platform.storage.lake import Lake
 from mlops_platform.storage.publish import PublishResult
-from mlops_platform_tests.unit.data_pipeline.crms import add, customer, make_crm, transaction
+from mlops_platform_tests.unit.data_pipeline.crms import add, change, customer, make_crm, transaction
 
 FIRST, SECOND = datetime(2024, 5, 1, 2, tzinfo=UTC), datetime(2024, 5, 2, 2, tzinfo=UTC)
 CHANGED = "2024-03-01 10:00:00"
@@ -195,3 +197,28 @@ class TestLost:
             lake.publish(drafts[1])
         assert held(lake) == ["t1", "t2"]
         assert not ingest(lake, url, SECOND).is_new
+
+
+@pytest.mark.parametrize("updated_at", [None, "2024-01-01", "01/02/2024"])
+def test_a_row_changed_back_counts_though_its_time_of_change_stays(
+    lake: Lake, tmp_path: Path, updated_at: str | None
+) -> None:
+    url = make_crm(tmp_path / "back.db", [transaction(n, amount="1", updated_at=updated_at) for n in (1, 2)])
+    seen = []
+    for amount in ("1", "2", "1", "1"):
+        change(url, f"UPDATE transactions SET amount = '{amount}' WHERE transaction_id = 't1'")
+        # The clock stands still.
+        draft = new_rows(lake, url, TRANSACTIONS, source="crm", ingested_at=FIRST)
+        lake.publish(draft)
+        lake.publish(silver_draft(lake, SILVER_TABLE))
+        held = lake.snapshot(SILVER_TABLE.contract).to_arrow(["transaction_id", "amount"]).to_pylist()
+        seen.append((draft.figures["new"], {row["transaction_id"]: int(row["amount"]) for row in held}["t1"]))
+    assert seen == [(2, 1), (1, 2), (1, 1), (0, 1)]
+
+
+def test_a_key_delivered_twice_is_not_delivered_for_ever(lake: Lake, tmp_path: Path) -> None:
+    url = make_crm(tmp_path / "twice.db", [transaction(1, amount="1"), transaction(1, amount="2")])
+    for number, new in enumerate((2, 0, 0)):
+        draft = new_rows(lake, url, TRANSACTIONS, source="crm", ingested_at=FIRST + timedelta(days=number))
+        lake.publish(draft)
+        assert draft.figures["new"] == new

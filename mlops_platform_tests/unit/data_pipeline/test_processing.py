@@ -299,3 +299,44 @@ class TestRefused:
                 silver_draft(lake, table, transformations=[*STANDARD, name])
         with pytest.raises(ContractError, match="rows_accounted_for: 1 rows"):
             lake.publish(silver_draft(lake, table, transformations=[*STANDARD, "drops_rows"]))
+
+
+@transformation("reject_everything_once")
+def reject_everything(rows: str, table: Any) -> str:
+    return f"SELECT * REPLACE (coalesce(reason, 'too strict') AS reason) FROM {rows}"
+
+
+@transformation("shout_keys")
+def shout_keys(rows: str, table: Any) -> str:
+    return f"SELECT * REPLACE (upper(transaction_id) AS transaction_id) FROM {rows}"
+
+
+def test_what_a_refused_run_rejected_leaves_the_quarantine(lake: Lake) -> None:
+    table = SILVER[BRONZE_TRANSACTIONS.name]
+    deliver(lake, BRONZE_TRANSACTIONS, *(transaction(number) for number in range(3)))
+    process(lake)
+    with pytest.raises(ContractError, match="too strict: 3"):
+        lake.publish(silver_draft(lake, table, transformations=[*STANDARD, "reject_everything_once"]))
+    assert len(quarantined(lake)) == 3
+    deliver(lake, BRONZE_TRANSACTIONS, transaction(9), at=AT + timedelta(days=1))
+    process(lake)
+    assert quarantined(lake) == []
+    assert len(silver(lake)) == 4
+    # From here on only new rows are looked at again.
+    assert silver_draft(lake, table).figures["read"] == 0
+
+
+def test_after_other_transformations_with_the_same_outcome_only_new_rows_are_read(lake: Lake) -> None:
+    table = SILVER[BRONZE_TRANSACTIONS.name]
+    deliver(lake, BRONZE_TRANSACTIONS, transaction(1))
+    process(lake)
+    other = tuple(reversed(STANDARD))
+    assert silver_draft(lake, table, transformations=other).figures["read"] == 1
+    lake.publish(silver_draft(lake, table, transformations=other))
+    assert silver_draft(lake, table, transformations=other).figures["read"] == 0
+
+
+def test_a_transformation_may_not_change_the_key(lake: Lake) -> None:
+    deliver(lake, BRONZE_TRANSACTIONS, transaction(1))
+    with pytest.raises(InputError, match="a transformation changed transaction_id 't1'"):
+        silver_draft(lake, SILVER[BRONZE_TRANSACTIONS.name], transformations=[*STANDARD, "shout_keys"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 from unittest import mock
@@ -10,11 +11,11 @@ from unittest import mock
 import pyarrow as pa
 import pytest
 
-from mlops_platform.contracts import BRONZE_TRANSACTIONS
+from mlops_platform.contracts import BRONZE_TRANSACTIONS, Column, ColumnType, Partition
 from mlops_platform.errors import StorageError
 from mlops_platform.settings import load_settings
 from mlops_platform.storage import read as reading
-from mlops_platform.storage.conditions import Condition, all_of_sql
+from mlops_platform.storage.conditions import Condition, all_of_sql, all_time
 from mlops_platform.storage.duck import session
 from mlops_platform.storage.lake import Lake
 from mlops_platform.storage.publish import Draft
@@ -152,3 +153,19 @@ def test_conditions_as_sql() -> None:
     assert all_of_sql([Condition('a"b', "=", "it's"), Condition("n", "<", 3)]) == '"a""b" = \'it\'\'s\' AND "n" < 3'
     moment = datetime(2024, 1, 1, 12, tzinfo=UTC)
     assert Condition("t", ">", moment).sql() == "\"t\" > TIMESTAMPTZ '2024-01-01T12:00:00+00:00'"
+
+
+def test_of_many_scattered_days_only_their_files_are_opened(lake: Lake) -> None:
+    contract = replace(
+        RANGE,
+        name="test.by_moment",
+        columns=(*RANGE.columns, Column("ts", ColumnType.TIMESTAMP, "When")),
+        partitions=(Partition("ts", "day"),),
+        range_column="ts",
+    )
+    days = [datetime(2020, 1, 1, 12, tzinfo=UTC) + timedelta(days=number) for number in range(60)]
+    table = pa.concat_tables(rows(f"t{n}").append_column("ts", pa.array([day])) for n, day in enumerate(days))
+    lake.publish(Draft(contract, table, scope=all_time("ts")))
+    chosen = Condition("ts", "day in", tuple(day.date() for day in days[::3]))
+    assert planned_files(lake.snapshot(contract), [chosen]).files == 20
+    assert lake.snapshot(contract).count([chosen]) == 20
