@@ -4,9 +4,10 @@ Belongs here: the declarations and the contract of `feature_store.customer_featu
 definitions' wording stands in docs/features.md; their translation to a query is `feature_pipeline/transform.py`.
 
 A declaration is one of
-    Aggregate   an aggregate of the purchases in a window of N local days ending with feature_date
+    Aggregate     an aggregate of the purchases in a window of N local days ending with feature_date
     MostFrequent  the most frequent value in a window, ties broken downwards
-    Derived     an expression over the columns before it (other features and the base measures of `BASE_MEASURES`)
+    Score         the fifth of the customers that a whole number puts a customer into
+    Derived       an expression over the columns before it: other features and the measures of `MEASURES`
 """
 
 from __future__ import annotations
@@ -31,13 +32,14 @@ class Aggregate:
 
     Args:
         function: count, sum, avg, max, min, std (sample), days (distinct purchase dates), share (of purchases
-            for which `source` holds).
+            for which `source` holds), first or last (age in days of the first or last purchase).
         window_days: N: the local days D−N+1 … D; None: all history.
-        source: Column of the purchases it aggregates.
+        source: What it aggregates: `amount`, in the currency; `cents`, in whole cents; a flag of `FLAGS`, for count and
+            share.
     """
 
-    function: Literal["count", "sum", "avg", "max", "min", "std", "days", "share"]
-    window_days: int | None
+    function: Literal["count", "sum", "avg", "max", "min", "std", "days", "share", "first", "last"]
+    window_days: int | None = ALL_HISTORY
     source: str = "amount"
 
 
@@ -48,6 +50,19 @@ class MostFrequent:
     source: str
     window_days: int
     default: str | int
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """1 + floor(5 × customers strictly worse ÷ customers), in integers; ties share a score.
+
+    Args:
+        of: A whole-numbered measure or feature.
+        is_larger_better: Whether a customer with less of it is worse.
+    """
+
+    of: str
+    is_larger_better: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +77,7 @@ class Feature:
     """One feature: its column and how it is computed."""
 
     column: Column
-    how: Aggregate | MostFrequent | Derived
+    how: Aggregate | MostFrequent | Score | Derived
 
     @property
     def name(self) -> str:
@@ -92,21 +107,6 @@ def _windowed(days: int) -> tuple[Feature, ...]:
     )
 
 
-def _score(worse: str, words: str) -> Callable[[Any], Any]:
-    """1 + floor(5 × strictly worse ÷ customers), in integers; `worse` is the column, larger is better."""
-
-    def expression(t: Any) -> Any:
-        import ibis
-
-        value = getattr(t, worse)
-        rank = ibis.rank().over(ibis.window(order_by=value))
-        everybody = value.count().over(ibis.window())
-        return (1 + (5 * rank.cast("int64")) // everybody).cast("int32")
-
-    expression.__doc__ = words
-    return expression
-
-
 def _segment(t: Any) -> Any:
     import ibis
 
@@ -133,9 +133,15 @@ def _engagement(t: Any) -> Any:
     return frequency + recency + 0.2 * (t._purchase_dates_90d.cast("float64") / 90.0)
 
 
-# Measures the derived features need and which are no features themselves.
-BASE_MEASURES: dict[str, Aggregate] = {
-    "_purchase_dates": Aggregate("days", ALL_HISTORY),
+# What holds or doesn't of a purchase: `is_in_calendar_month` compares its month number with D's.
+FLAGS = ("is_weekend", "is_in_calendar_month")
+# Columns of the purchases whose most frequent value can be asked for.
+LABELS = ("category", "payment_method", "transaction_hour")
+# What derived features and scores need beside other features.
+MEASURES: dict[str, Aggregate] = {
+    "_days_since_first": Aggregate("first"),
+    "_days_since_last": Aggregate("last"),
+    "_purchase_dates": Aggregate("days"),
     "_purchase_dates_90d": Aggregate("days", 90),
     "_purchases_in_month_365d": Aggregate("count", 365, source="is_in_calendar_month"),
     "_cents_365d": Aggregate("sum", 365, source="cents"),
@@ -160,7 +166,7 @@ FEATURES: tuple[Feature, ...] = (
     ),
     Feature(
         Column("days_since_last_transaction", INT, "Days since the last purchase", unit="days", ge=0),
-        Derived(lambda t: t._days_since_last.cast("int32")),
+        Aggregate("last"),
     ),
     Feature(
         Column("transactions_weekend_ratio", DOUBLE, "Share of the 90-day purchases on a weekend", ge=0, le=1),
@@ -172,7 +178,7 @@ FEATURES: tuple[Feature, ...] = (
     ),
     Feature(
         Column("tenure_days", INT, "Days since the first purchase", unit="days", ge=0),
-        Derived(lambda t: t._days_since_first.cast("int32")),
+        Aggregate("first"),
     ),
     Feature(
         Column("total_transactions_365d", INT, "Purchases in 365 days", unit="purchases", ge=0),
@@ -195,15 +201,15 @@ FEATURES: tuple[Feature, ...] = (
     ),
     Feature(
         _score_column("recency_score", "Fifth of the customers by days since the last purchase"),
-        Derived(_score("_recency_order", "longer since the last purchase is worse")),
+        Score("_days_since_last", is_larger_better=False),
     ),
     Feature(
         _score_column("frequency_score", "Fifth of the customers by purchases in 365 days"),
-        Derived(_score("total_transactions_365d", "fewer purchases is worse")),
+        Score("total_transactions_365d"),
     ),
     Feature(
         _score_column("monetary_score", "Fifth of the customers by money spent in 365 days"),
-        Derived(_score("_cents_365d", "less money is worse")),
+        Score("_cents_365d"),
     ),
     Feature(
         Column("customer_segment", STRING, "premium, regular or bronze, by money spent in 365 days",

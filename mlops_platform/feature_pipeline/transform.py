@@ -1,7 +1,8 @@
-"""The features of one feature_date as one Ibis expression, compiled from the declarations in `contracts/features.py`.
+"""Transform: the declarations of `contracts/features.py` as Ibis expressions, in two steps.
 
-Everything about money is aggregated in whole cents, exactly; a float appears once, at the end, so that no result
-depends on the order of the rows. Does not belong here: running the expression (`extract.py`), writing rows.
+From silver's transactions to each customer's measures, and from measures to features. Everything about money is
+aggregated in whole cents, exactly; a float appears once, in the second step, so that no result depends on the order of
+the rows. Does not belong here: running an expression (`extract.py`), writing rows.
 """
 
 from __future__ import annotations
@@ -10,20 +11,31 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from mlops_platform.contracts.features import (
-    BASE_MEASURES,
     FEATURES,
+    LABELS,
+    MEASURES,
     Aggregate,
     Derived,
     Feature,
     MostFrequent,
+    Score,
 )
 from mlops_platform.contracts.table import ColumnType
+from mlops_platform.feature_pipeline.measures import Measure, measures_of, needed_measures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import date
 
 _IBIS_TYPES = {ColumnType.INT: "int32", ColumnType.DOUBLE: "float64", ColumnType.STRING: "string"}
+SOURCE_TYPES = {
+    "customer_id": "string",
+    "transaction_date": "date",
+    "transaction_hour": "int32",
+    "amount": "decimal(18, 2)",
+    "category": "string",
+    "payment_method": "string",
+}
 
 
 def feature_expression(transactions: Any, feature_date: date, features: Sequence[Feature] = FEATURES) -> Any:
@@ -39,100 +51,138 @@ def feature_expression(transactions: Any, feature_date: date, features: Sequence
     """
     import ibis
 
-    purchases = _purchases(transactions, feature_date)
-    state = _aggregates(purchases, features)
-    for feature in features:
-        if isinstance(feature.how, MostFrequent):
-            state = _with_most_frequent(state, purchases, feature.name, feature.how)
-    # Derived features are written into one select: a mutate each made compiling three times as slow.
-    columns = SimpleNamespace(**{name: state[name] for name in state.columns})
-    for feature in features:
-        if isinstance(feature.how, Derived):
-            setattr(columns, feature.name, feature.how.expression(columns))
-    values = {f.name: getattr(columns, f.name).cast(_IBIS_TYPES[f.column.type]) for f in features}
-    return state.select(customer_id=state.customer_id, feature_date=ibis.literal(feature_date), **values)
+    state = state_expression(purchases_expression(transactions), feature_date, needed_measures(features))
+    columns = feature_columns(state, features)
+    return state.select(customer_id=state.customer_id, feature_date=ibis.literal(feature_date), **columns)
 
 
-def _purchases(transactions: Any, feature_date: date) -> Any:
-    """Purchases on or before D, with their age in days and the flags that declarations refer to."""
-    import ibis
-
-    day = transactions.transaction_date
-    kept = transactions.filter((transactions.amount > 0) & (day <= ibis.literal(feature_date)))
+def purchases_expression(transactions: Any) -> Any:
+    """The purchases, with what declarations refer to."""
+    kept = transactions.filter(transactions.amount > 0)
+    day = kept.transaction_date
     return kept.select(
         kept.customer_id,
-        kept.transaction_date,
-        kept.transaction_hour,
-        kept.category,
-        kept.payment_method,
+        day,
+        *(kept[label] for label in LABELS),
         cents=(kept.amount * 100).cast("int64"),
-        age=ibis.literal(feature_date).delta(kept.transaction_date, unit="day"),
         # Saturday and Sunday: Ibis counts from Monday = 0 on every engine.
-        is_weekend=kept.transaction_date.day_of_week.index() >= 5,
-        is_in_calendar_month=kept.transaction_date.month() == feature_date.month,
+        is_weekend=day.day_of_week.index() >= 5,
+        month=day.month(),
     )
 
 
-def _aggregates(purchases: Any, features: Sequence[Feature]) -> Any:
-    wanted = dict(BASE_MEASURES) | {f.name: f.how for f in features if isinstance(f.how, Aggregate)}
-    measures = {name: _aggregate(purchases, how) for name, how in wanted.items()}
-    measures["_days_since_last"] = purchases.age.min()
-    measures["_days_since_first"] = purchases.age.max()
-    state = purchases.group_by("customer_id").aggregate(**measures)
-    return state.mutate(_recency_order=-state._days_since_last)
-
-
-def _aggregate(purchases: Any, how: Aggregate) -> Any:
+def state_expression(purchases: Any, feature_date: date, measures: Sequence[Measure]) -> Any:
+    """The measures of every customer with a purchase so far: customer_id, then one column a measure."""
     import ibis
 
-    inside = ibis.literal(True) if how.window_days is None else purchases.age < how.window_days
-    count = purchases.count(where=inside)
-    cents = purchases.cents
-    found: Any
+    until = purchases.filter(purchases.transaction_date <= ibis.literal(feature_date))
+    known = until.mutate(
+        age=ibis.literal(feature_date).delta(until.transaction_date, unit="day"),
+        is_in_calendar_month=until.month == feature_date.month,
+    )
+    plain = {measure.name: _measure(known, measure) for measure in measures if measure.function != "mode"}
+    state = known.group_by("customer_id").aggregate(**plain)
+    for measure in measures:
+        if measure.function == "mode":
+            state = _with_mode(state, known, measure)
+    return state
+
+
+def feature_columns(state: Any, features: Sequence[Feature] = FEATURES) -> dict[str, Any]:
+    """The features as expressions over a table of measures; a score that is a column already is taken as it is."""
+    # Derived features are written into one select: a mutate each made compiling three times as slow.
+    columns = SimpleNamespace(**{name: _value(state, how) for name, how in MEASURES.items()})
+    for feature in features:
+        setattr(columns, feature.name, _feature(state, columns, feature))
+    return {f.name: getattr(columns, f.name).cast(_IBIS_TYPES[f.column.type]) for f in features}
+
+
+def _feature(state: Any, columns: Any, feature: Feature) -> Any:
+    import ibis
+
+    how = feature.how
+    if isinstance(how, Derived):
+        return how.expression(columns)
+    if isinstance(how, MostFrequent):
+        return ibis.coalesce(state[measures_of(how)[0].name], how.default)
+    if isinstance(how, Score):
+        return state[feature.name] if feature.name in state.columns else _score(getattr(columns, how.of), how)
+    return _value(state, how)
+
+
+def _score(value: Any, how: Score) -> Any:
+    import ibis
+
+    order = value if how.is_larger_better else -value
+    worse = ibis.rank().over(ibis.window(order_by=order)).cast("int64")
+    return 1 + (5 * worse) // value.count().over(ibis.window())
+
+
+def _value(state: Any, how: Aggregate) -> Any:
+    """One aggregate from its measures; the aggregate of nothing is 0."""
+    import ibis
+
+    first, *others = (state[measure.name] for measure in measures_of(how))
     match how.function:
-        case "count":
-            found = count if how.source == "amount" else purchases.count(where=inside & purchases[how.source])
-        case "days":
-            found = purchases.transaction_date.nunique(where=inside)
-        case "share":
-            hits = purchases.count(where=inside & purchases[how.source]).cast("float64")
-            found = hits / count.nullif(0).cast("float64")
+        case "count" | "days" | "first" | "last":
+            return first
         case "sum":
-            total = ibis.coalesce(cents.sum(where=inside), 0)
-            found = total if how.source == "cents" else total.cast("float64") / 100.0
-        case "avg":
-            found = cents.sum(where=inside).cast("float64") / 100.0 / count.nullif(0).cast("float64")
+            return first if how.source == "cents" else first.cast("float64") / 100.0
+        case "max" | "min":
+            return ibis.coalesce(first.cast("float64") / 100.0, 0.0)
+    count = others[0]
+    if how.function == "std":
+        # √((n·Σx² − (Σx)²) ÷ (n·(n−1))), the sample standard deviation.
+        pairs = (count * (count - 1)).nullif(0).cast("float64")
+        return ibis.coalesce((first / pairs).sqrt() / 100.0, 0.0)
+    total = first.cast("float64") / 100.0 if how.function == "avg" else first.cast("float64")
+    return ibis.coalesce(total / count.nullif(0).cast("float64"), 0.0)
+
+
+def _measure(purchases: Any, measure: Measure) -> Any:
+    import ibis
+
+    inside = ibis.literal(True) if measure.window_days is None else purchases.age < measure.window_days
+    cents = purchases.cents
+    match measure.function:
+        case "count":
+            return purchases.count(where=inside if measure.source is None else inside & purchases[measure.source])
+        case "days":
+            return purchases.transaction_date.nunique(where=inside)
+        case "sum":
+            return ibis.coalesce(cents.sum(where=inside), 0)
         case "max":
-            found = cents.max(where=inside).cast("float64") / 100.0
+            return cents.max(where=inside)
         case "min":
-            found = cents.min(where=inside).cast("float64") / 100.0
-        case "std":
-            found = _sample_std(cents, count, inside)
-    # No purchase in the window: the aggregate of nothing is 0.
-    return ibis.coalesce(found, 0.0) if how.function in {"share", "avg", "max", "min", "std"} else found
+            return cents.min(where=inside)
+        case "first":
+            return purchases.age.max(where=inside)
+        case "last":
+            return purchases.age.min(where=inside)
+        case "spread":
+            return _spread(purchases, inside)
+    raise AssertionError(measure)
 
 
-def _sample_std(cents: Any, count: Any, inside: Any) -> Any:
-    """Sample standard deviation √((n·Σx² − (Σx)²) ÷ (n·(n−1))), the numerator exact in 38-digit decimals.
+def _spread(purchases: Any, inside: Any) -> Any:
+    """n·Σx² − (Σx)² in 38-digit decimals, as a float.
 
     In 64-bit integers n·Σx² overflows, in floats the difference of two large numbers loses the answer.
     """
-    exact = cents.cast("decimal(38, 0)")
-    n = count.cast("decimal(38, 0)")
+    exact = purchases.cents.cast("decimal(38, 0)")
+    n = purchases.count(where=inside).cast("decimal(38, 0)")
     total = exact.sum(where=inside)
-    spread = (n * (exact * exact).sum(where=inside) - total * total).cast("float64")
-    pairs = (count * (count - 1)).nullif(0).cast("float64")
-    return (spread / pairs).sqrt() / 100.0
+    return (n * (exact * exact).sum(where=inside) - total * total).cast("float64")
 
 
-def _with_most_frequent(state: Any, purchases: Any, name: str, how: MostFrequent) -> Any:
+def _with_mode(state: Any, purchases: Any, measure: Measure) -> Any:
     """Adds the most frequent value of a column; ties go to the smallest, so the answer never depends on row order."""
     import ibis
 
-    inside = purchases.filter((purchases.age < how.window_days) & purchases[how.source].notnull())
-    counts = inside.group_by("customer_id", _value=inside[how.source]).aggregate(_n=inside.count())
+    inside = purchases.filter((purchases.age < measure.window_days) & purchases[measure.source].notnull())
+    counts = inside.group_by("customer_id", _value=inside[measure.source]).aggregate(_n=inside.count())
     order = ibis.window(group_by=counts.customer_id, order_by=[counts._n.desc(), counts._value.asc()])
     ranked = counts.mutate(_rank=ibis.row_number().over(order))
     best = ranked.filter(ranked._rank == 0).select("customer_id", "_value")
     joined = state.left_join(best, "customer_id")
-    return joined.select(*[state[c] for c in state.columns], **{name: ibis.coalesce(best._value, how.default)})
+    return joined.select(*[state[c] for c in state.columns], **{measure.name: best._value})
