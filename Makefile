@@ -38,6 +38,11 @@ test-lake: setup ## Run the lake's proofs whole: 200 kills, 100 lost answers, 4 
 	@FULL_PROOFS=1 $(BIN)/python -m pytest -n 2 --dist load mlops_platform_tests/integration/test_lake_survives.py \
 		mlops_platform_tests/properties/test_convergence.py $(ARGS)
 
+.PHONY: test-engines
+test-engines: setup ## Run 1,000 histories on every engine; puts PySpark into .venv-engines, needs Java 17
+	@$(BIN)/python -m tools.setup_engines
+	@FULL_PROOFS=1 .venv-engines/bin/python -m pytest mlops_platform_tests/engines $(ARGS)
+
 .PHONY: check
 check: setup ## Run ruff, mypy and the architecture tests
 	$(BIN)/ruff check .
@@ -48,7 +53,7 @@ check: setup ## Run ruff, mypy and the architecture tests
 	$(BIN)/python -m pytest mlops_platform_tests/architecture
 
 .PHONY: docs
-docs: setup ## Write docs/features.md and docs/tables.md from the contracts
+docs: setup ## Write docs/features.md, docs/tables.md and the features' SQL for Athena from the contracts
 	@$(BIN)/python -m tools.make_docs
 
 .PHONY: bench
@@ -59,13 +64,17 @@ bench: setup ## Measure what the demo spends where
 bench-lake: setup ## Measure publish, ingestion and memory of the lake against plain baselines
 	@$(BIN)/python -m mlops_platform_tests.benchmarks.lake $(ARGS)
 
+.PHONY: bench-features
+bench-features: setup ## Measure features, backfill and point-in-time reads against plain baselines
+	@$(BIN)/python -m mlops_platform_tests.benchmarks.features $(ARGS)
+
 .PHONY: lock
-lock: ## Compile requirements.lock from pyproject.toml and show what changed (ARGS=--upgrade for newer versions)
+lock: ## Compile both locks from pyproject.toml and show what changed (ARGS=--upgrade for newer versions)
 	@python=$$(PYTHON='$(PYTHON)' tools/find-python) && "$$python" -m tools.make_lock $(ARGS)
 
 .PHONY: clean
 clean: ## Remove .venv, caches and builds; the platform's home .mlops stays
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+	rm -rf .venv .venv-engines .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: clean-home

@@ -10,51 +10,28 @@ import shlex
 import sys
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from mlops_platform.errors import InputError, PlatformError
-
-if TYPE_CHECKING:
-    from mlops_platform.settings import Settings
-
-EXIT_USER_ERROR = 2
+from mlops_platform.cli_features import features_app
+from mlops_platform.cli_options import EXIT_USER_ERROR, Home, reporting
+from mlops_platform.cli_options import day as _day
+from mlops_platform.cli_options import settings as _settings
+from mlops_platform.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 crm_app = typer.Typer(no_args_is_help=True, help="Make or fill a CRM database.")
 app.add_typer(crm_app, name="crm")
+app.add_typer(features_app, name="features")
 
-Home = Annotated[Path | None, typer.Option("--home", help="Folder of everything written. [MLOPS_HOME, else .mlops]")]
 Into = Annotated[str, typer.Option("--into", help="sqlite:///file.db or postgresql://user@host/database")]
 
 
 def main() -> None:
     """Runs a command; a PlatformError becomes one message on stderr and exit code 2."""
-    try:
+    with reporting():
         app()
-    except PlatformError as error:
-        from mlops_platform.console import err
-
-        err.print(f"mlops: {error}", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(EXIT_USER_ERROR)
-
-
-def _settings(home: Path | None = None, **arguments: Any) -> Settings:
-    from mlops_platform.settings import apply_exports, load_settings
-
-    settings = load_settings(home=home, **arguments)
-    apply_exports(settings)
-    return settings
-
-
-def _day(text: str | None, option: str) -> date | None:
-    if text is None:
-        return None
-    try:
-        return date.fromisoformat(text)
-    except ValueError as error:
-        raise InputError(f"{option} {text!r} is no day", expected="a day such as 2024-01-31") from error
 
 
 @crm_app.command("seed")
@@ -157,7 +134,7 @@ def demo(
 def query(
     sql: Annotated[str, typer.Argument(help="One SELECT in Athena's SQL.")],
     output: Annotated[Path | None, typer.Option("--output", help="Write to FILE.parquet or FILE.csv.")] = None,
-    at: Annotated[list[str] | None, typer.Option("--at", help="TABLE=SNAPSHOT_OR_TAG: an earlier state.")] = None,
+    at: Annotated[list[str] | None, typer.Option("--at", help="TABLE=SNAPSHOT_OR_TAG, or of one table read TAG: an earlier state.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show what would be read instead of rows.")] = False,
     home: Home = None,
 ) -> None:

@@ -22,6 +22,8 @@ from mlops_platform.source_settings import SourceSetting, decoded
 
 ENV_PREFIX = "MLOPS_"
 HOME_FILE = "mlops.toml"
+# What of the settings a home's file may hold; the last two only a person writes there.
+_IN_HOME_FILE = {"history_start", "crm_url", "sources", "features_module"}
 HOME_FILE_HEAD = "# Written by mlops: what every process of this home must agree on.\n"
 # A home that has never ingested has no history yet; Dagster still needs a first day for its partitions.
 DEFAULT_HISTORY_START = date(2020, 1, 1)
@@ -59,10 +61,16 @@ class Settings(BaseSettings):
     )
     max_rejected_share: float = Field(0.1, ge=0, le=1, description="Quarantined share of a batch that blocks silver.")
     keep_personal: bool = Field(False, description="Whether silver.customers keeps names and e-mail addresses.")
+    features_module: str | None = Field(
+        None, description="Python module whose FEATURES are added to the standard features, such as my_features."
+    )
+    engine: Literal["duckdb", "spark"] = Field(
+        "duckdb", description="What computes features: duckdb, or spark (needs the extra `spark` and Java)."
+    )
     drift_threshold: float = Field(
         0.05, gt=0, lt=1, description="Family-wise significance level of the drift decision."
     )
-    memory_limit_mb: int = Field(768, ge=128, description="Memory that DuckDB may use in one process, in MB.")
+    memory_limit_mb: int = Field(768, ge=128, description="Memory that DuckDB or Spark may use in one process, in MB.")
     catalog_url: str | None = Field(
         None, description="Iceberg catalog: postgresql://user@host/database; default: SQLite in the home."
     )
@@ -108,6 +116,13 @@ class Settings(BaseSettings):
             ZoneInfo(value)
         except (KeyError, ValueError, OSError) as error:
             raise ValueError(f"{value!r} is no time zone; an example is America/Sao_Paulo") from error
+        return value
+
+    @field_validator("features_module")
+    @classmethod
+    def _module_name(cls, value: str | None) -> str | None:
+        if value is not None and not all(part.isidentifier() for part in value.split(".")):
+            raise ValueError("must be a module's name, such as my_features or shop.features, and no file's")
         return value
 
     @property
@@ -275,12 +290,15 @@ def exports(settings: Settings) -> dict[str, str]:
     }
     if settings.crm_url:
         found["MLOPS_CRM_URL"] = settings.crm_url
+    if settings.features_module:
+        found["MLOPS_FEATURES_MODULE"] = settings.features_module
     return found
 
 
 def apply_exports(settings: Settings) -> None:
     """Sets `exports` in this process, so that libraries which read the environment themselves agree with us."""
-    os.environ.update({key: value for key, value in exports(settings).items() if key != "MLOPS_CRM_URL"})
+    of_the_home = {"MLOPS_CRM_URL", "MLOPS_FEATURES_MODULE"}
+    os.environ.update({key: value for key, value in exports(settings).items() if key not in of_the_home})
 
 
 def mask_secrets(text: str) -> str:
@@ -319,4 +337,4 @@ def _read_home_file(home: Path) -> dict[str, Any]:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{path} can't be read: {error}", hint=f"mend or remove {path}.") from error
-    return {key: value for key, value in found.items() if key in {"history_start", "crm_url", "sources"}}
+    return {key: value for key, value in found.items() if key in _IN_HOME_FILE}

@@ -53,7 +53,7 @@ class Answerer:
         self.current = current
         self.metrics = metrics
         self.log = PredictionLog(settings.prediction_spool)
-        self._zone = settings.zone
+        self._settings, self._zone = settings, settings.zone
         self._is_log_well = True
 
     def predict(self, body: bytes) -> Answer:
@@ -107,7 +107,7 @@ class Answerer:
     def docs(self) -> Answer:
         """The OpenAPI document; without a model, of the declared features."""
         served = self.current.served
-        return json_answer(200, openapi(served.schema if served is not None else RowSchema.of()))
+        return json_answer(200, openapi(served.schema if served is not None else RowSchema.of(self._settings)))
 
     def page(self) -> Answer:
         """The page that shows the OpenAPI document."""

@@ -1,4 +1,6 @@
-"""What `requirements.lock` is: pins with hashes, headed by the digest of the dependencies it was compiled from.
+"""What a lock is: pins with hashes, headed by the digest of the dependencies it was compiled from.
+
+`requirements.lock` is the environment; `requirements.engines.lock` is what the tests of other engines need beside it.
 
 Belongs here: reading and comparing the lock, offline. Does not belong here: installing it (`tools.setup_env`) or
 compiling it (`tools.make_lock`).
@@ -11,6 +13,7 @@ import json
 import re
 import tomllib
 
+LOCK, ENGINES_LOCK = "requirements.lock", "requirements.engines.lock"
 HEADER = "# Made by `make lock` from pyproject.toml; dependencies sha256:"
 _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?==([^\s;\\]+)", re.MULTILINE)
 
@@ -56,10 +59,10 @@ def pin_with_hashes(lock: str, name: str) -> str:
             while lines[end].endswith("\\"):
                 end += 1
             return "\n".join(lines[start : end + 1]) + "\n"
-    raise LockError(f"requirements.lock does not pin {name}. Next: make lock")
+    raise LockError(f"The lock does not pin {name}. Next: make lock")
 
 
-def check_current(lock: str, pyproject: str) -> None:
+def check_current(lock: str, pyproject: str, name: str = LOCK) -> None:
     """Refuse a lock that was compiled from other dependencies than pyproject.toml names now.
 
     Raises:
@@ -68,9 +71,19 @@ def check_current(lock: str, pyproject: str) -> None:
     first_line = lock.partition("\n")[0]
     if first_line != HEADER + dependency_digest(pyproject):
         raise LockError(
-            "requirements.lock does not match the dependencies in pyproject.toml. "
-            "Next: make lock, and commit both files together"
+            f"{name} does not match the dependencies in pyproject.toml. Next: make lock, and commit the files together"
         )
+
+
+def beside(compiled: str, lock: str) -> str:
+    """The lines of freshly compiled pins whose packages a lock does not hold."""
+    held, is_kept, lines = pins(lock), False, []
+    for line in compiled.splitlines(keepends=True):
+        if pin := _PIN.match(line):
+            is_kept = pin[1] not in held
+        if is_kept:
+            lines.append(line)
+    return "".join(lines)
 
 
 def changes(before: str, after: str) -> list[str]:

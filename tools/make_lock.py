@@ -1,4 +1,4 @@
-"""`make lock`: compiles `requirements.lock` from pyproject.toml and says what changed.
+"""`make lock`: compiles both locks from pyproject.toml and says what changed.
 
 Arguments are uv's: `--upgrade` for everything, `--upgrade-package NAME` for one. Without them the pins stay as they
 are wherever pyproject.toml still allows them. Does not belong here: installing the lock (`tools.setup_env`).
@@ -12,13 +12,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tools.lockfile import HEADER, LockError, changes, dependency_digest
+from tools.lockfile import ENGINES_LOCK, HEADER, LOCK, LockError, beside, changes, dependency_digest
 from tools.setup_env import ROOT, create_venv, run, uv_environment
 
 # One lock for every platform and Python from 3.11 on. Extras stay in the pins, or `pip install --require-hashes` would
 # refuse it. No index address: a lock must not say where somebody's packages come from, the hashes hold wherever.
 _COMPILE = (
-    *("pip", "compile", "pyproject.toml", "--extra", "dev", "--universal", "--python-version", "3.11", "--quiet"),
+    *("pip", "compile", "pyproject.toml", "--universal", "--python-version", "3.11", "--quiet"),
     *("--generate-hashes", "--no-emit-index-url", "--no-header", "--no-annotate", "--no-strip-extras"),
 )
 
@@ -36,31 +36,44 @@ def headed(compiled: str, pyproject: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Replace the lock in one step; an interrupted or failed compilation leaves the old one."""
-    lock, pyproject = ROOT / "requirements.lock", ROOT / "pyproject.toml"
-    before = lock.read_text()
+    """Replace the locks, each in one step; an interrupted or failed compilation leaves the old ones."""
+    pyproject = (ROOT / "pyproject.toml").read_text()
     with tempfile.TemporaryDirectory(dir=ROOT, prefix=".lock-") as folder:
         venv = ROOT / ".venv"
         if not (venv / "bin/uv").exists():
             venv = Path(folder) / "venv"
             create_venv(venv, Path(sys.executable).resolve())
-        target = Path(folder) / "requirements.lock"
-        shutil.copy(lock, target)
+        new, engines = Path(folder) / LOCK, Path(folder) / ENGINES_LOCK
+        for target in (new, engines):
+            old = ROOT / target.name
+            if old.is_file():
+                shutil.copy(old, target)
+        compile_ = (venv / "bin/uv", *_COMPILE, *arguments)
+        env = uv_environment(venv)
         try:
             # pins already in the target are preferred
-            run(venv / "bin/uv", *_COMPILE, *arguments, "--output-file", target, env=uv_environment(venv))
-            after = headed(target.read_text(), pyproject.read_text())
+            run(*compile_, "--extra", "dev", "--output-file", new, env=env)
+            run(*compile_, "--extra", "engines", "--constraint", new, "--output-file", engines, env=env)
+            engines.write_text(headed(beside(engines.read_text(), new.read_text()), pyproject))
+            new.write_text(headed(new.read_text(), pyproject))
         except LockError as error:
             print(error, file=sys.stderr)
             return 2
         except subprocess.CalledProcessError:
             print("Uv could not compile the lock; its message is above. The old lock stands", file=sys.stderr)
             return 2
-        target.write_text(after)
-        target.replace(lock)
-    for line in changes(before, after) or ["No pin changed"]:
+        lines = [line for target in (new, engines) for line in _replaced(target)]
+    for line in lines or ["No pin changed"]:
         print(line)
     return 0
+
+
+def _replaced(target: Path) -> list[str]:
+    """Puts a new lock in the old one's place; returns what changed."""
+    lock = ROOT / target.name
+    before, after = lock.read_text() if lock.is_file() else "", target.read_text()
+    target.replace(lock)
+    return changes(before, after)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tools.lockfile import LockError, check_current, pin_with_hashes
@@ -128,12 +128,12 @@ def set_up(root: Path) -> None:
     print(f".venv is ready after {time.monotonic() - started:.0f} s", flush=True)
 
 
-def main() -> int:
-    """Run the set-up, one at a time in a clone. Exit code 2: a message said what to do. 130: Ctrl-C."""
+def one_at_a_time(work: Callable[[Path], None]) -> int:
+    """Run a set-up, one at a time in a clone. Exit code 2: a message said what to do. 130: Ctrl-C."""
     with (ROOT / "pyproject.toml").open() as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
         try:
-            set_up(ROOT)
+            work(ROOT)
         except LockError as error:
             print(error, file=sys.stderr)
             return 2
@@ -148,4 +148,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(one_at_a_time(set_up))

@@ -3,7 +3,7 @@
 Belongs here: what a table is. Does not belong here: reading or writing one.
 """
 
-from mlops_platform.contracts.features import CUSTOMER_FEATURES, FEATURE_KINDS, FEATURE_NAMES, FEATURES
+from mlops_platform.contracts.feature_set import STANDARD, FeatureSet, load_feature_set
 from mlops_platform.contracts.lake import (
     BRONZE_CUSTOMERS,
     BRONZE_TRANSACTIONS,
@@ -18,36 +18,39 @@ from mlops_platform.contracts.ml import (
     PERFORMANCE,
     PREDICTIONS,
     PROMOTIONS,
-    TRAINING_SET,
 )
 from mlops_platform.contracts.table import Column, ColumnType, Partition, Replace, TableContract
 
-ALL_CONTRACTS: tuple[TableContract, ...] = (
-    BRONZE_CUSTOMERS,
-    BRONZE_TRANSACTIONS,
-    ERASURES,
-    SILVER_CUSTOMERS,
-    SILVER_TRANSACTIONS,
-    QUARANTINE,
-    CUSTOMER_FEATURES,
-    TRAINING_SET,
-    PROMOTIONS,
-    PREDICTIONS,
-    ONLINE_PREDICTIONS,
-    DRIFT,
-    PERFORMANCE,
-)
+
+def all_contracts(features: FeatureSet = STANDARD) -> dict[str, TableContract]:
+    """Every table's contract by name, upstream ones first.
+
+    Args:
+        features: What the feature store and the training set hold; for names alone the standard ones do.
+    """
+    contracts = (
+        BRONZE_CUSTOMERS,
+        BRONZE_TRANSACTIONS,
+        ERASURES,
+        SILVER_CUSTOMERS,
+        SILVER_TRANSACTIONS,
+        QUARANTINE,
+        features.customer_features,
+        features.training_set,
+        PROMOTIONS,
+        PREDICTIONS,
+        ONLINE_PREDICTIONS,
+        DRIFT,
+        PERFORMANCE,
+    )
+    return {contract.name: contract for contract in contracts}
+
 
 __all__ = [
-    "ALL_CONTRACTS",
     "BRONZE_CUSTOMERS",
     "BRONZE_TRANSACTIONS",
-    "CUSTOMER_FEATURES",
     "DRIFT",
     "ERASURES",
-    "FEATURES",
-    "FEATURE_KINDS",
-    "FEATURE_NAMES",
     "ONLINE_PREDICTIONS",
     "PERFORMANCE",
     "PREDICTIONS",
@@ -55,10 +58,13 @@ __all__ = [
     "QUARANTINE",
     "SILVER_CUSTOMERS",
     "SILVER_TRANSACTIONS",
-    "TRAINING_SET",
+    "STANDARD",
     "Column",
     "ColumnType",
+    "FeatureSet",
     "Partition",
     "Replace",
     "TableContract",
+    "all_contracts",
+    "load_feature_set",
 ]

@@ -1,7 +1,8 @@
 """The features, declared once: name, type, meaning, unit, and how each is computed.
 
-Belongs here: the declarations and the contract of `feature_store.customer_features` that follows from them. The
-definitions' wording stands in docs/features.md; their translation to a query is `feature_pipeline/transform.py`.
+Belongs here: the vocabulary of declarations, and the standard features in it. Does not belong here: the tables that
+follow from them (`feature_set.py`), or their translation to a query (`feature_pipeline/transform.py`). The definitions'
+wording stands in docs/features.md.
 
 A declaration is one of
     Aggregate     an aggregate of the purchases in a window of N local days ending with feature_date
@@ -16,12 +17,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mlops_platform.contracts.table import Column, ColumnType, Partition, Replace, TableContract
+from mlops_platform.contracts.table import Column, ColumnType
 
 INT, DOUBLE, STRING = ColumnType.INT, ColumnType.DOUBLE, ColumnType.STRING
 
-# Rises when the meaning of any feature changes; old rows keep the version they were computed with.
-FEATURE_VERSION = "v1.0"
 ALL_HISTORY = None
 UNKNOWN = "unknown"
 
@@ -136,7 +135,7 @@ def _engagement(t: Any) -> Any:
 # What holds or doesn't of a purchase: `is_in_calendar_month` compares its month number with D's.
 FLAGS = ("is_weekend", "is_in_calendar_month")
 # Columns of the purchases whose most frequent value can be asked for.
-LABELS = ("category", "payment_method", "transaction_hour")
+LABELS = {"category": STRING, "payment_method": STRING, "transaction_hour": INT}
 # What derived features and scores need beside other features.
 MEASURES: dict[str, Aggregate] = {
     "_days_since_first": Aggregate("first"),
@@ -228,22 +227,3 @@ FEATURES: tuple[Feature, ...] = (
 
 FEATURE_NAMES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
 FEATURE_KINDS: dict[str, Literal["numeric", "categorical"]] = {feature.name: feature.kind for feature in FEATURES}
-
-CUSTOMER_FEATURES = TableContract(
-    name="feature_store.customer_features",
-    description="The feature store: the state of every customer with a purchase so far, at the end of local day "
-    "feature_date.",
-    columns=(
-        Column("customer_id", STRING, "Customer"),
-        Column("feature_date", ColumnType.DATE, "Local day at whose end the features hold"),
-        *(feature.column for feature in FEATURES),
-        Column("_feature_version", STRING, "Version of the feature definitions"),
-        Column("_created_at", ColumnType.TIMESTAMP, "When the row was written"),
-        Column("_feature_hash", STRING, "Hash of the row's key and values"),
-    ),
-    key=("customer_id", "feature_date"),
-    partitions=(Partition("feature_date", "month"),),
-    replace=Replace.RANGE,
-    range_column="feature_date",
-    volatile=frozenset({"_created_at"}),
-)

@@ -1,8 +1,7 @@
-"""Contracts of training, promotion, prediction and monitoring tables."""
+"""Contracts of promotion, prediction and monitoring tables; that of the training set follows from `feature_set.py`."""
 
 from __future__ import annotations
 
-from mlops_platform.contracts.features import FEATURES
 from mlops_platform.contracts.table import Column, ColumnType, Partition, Replace, TableContract
 
 STRING, INT, LONG, DOUBLE = ColumnType.STRING, ColumnType.INT, ColumnType.LONG, ColumnType.DOUBLE
@@ -19,21 +18,6 @@ _MODEL_VERSION = Column("model_version", STRING, "Version in the model registry"
 def _probability(name: str, meaning: str) -> Column:
     return Column(name, DOUBLE, meaning, ge=0, le=1)
 
-
-TRAINING_SET = TableContract(
-    name="ml.training_set",
-    description="Labelled rows of the last training: features at past feature_dates, and whether the customer churned "
-    "after each. Test rows are later in time than every training label.",
-    columns=(
-        Column("split", STRING, "train, validation (threshold) or test", isin=SPLITS),
-        Column("customer_id", STRING, "Customer"),
-        Column("feature_date", DATE, "Local day at whose end the features hold"),
-        *(feature.column for feature in FEATURES),
-        Column(TARGET, INT, "1: no purchase in the horizon after feature_date", isin=(0, 1)),
-    ),
-    key=("customer_id", "feature_date"),
-    partitions=(Partition("split", "identity"),),
-)
 
 PROMOTIONS = TableContract(
     name="ml.promotions",

@@ -86,6 +86,9 @@ class TableContract:
         range_column: The column of `Replace.RANGE`.
         append_once: For `Replace.NOTHING`: rows whose values of these columns the table holds already are not added.
         volatile: Columns that record the writing itself; two publishes that differ only in them are equal.
+        version_property: Snapshot property that names the version of what the rows mean.
+        version_tag: A publish with another version than the state before gives that state the Iceberg tag
+            `<version_tag>-<its version>`, by which it stays readable.
     """
 
     name: str
@@ -97,6 +100,8 @@ class TableContract:
     range_column: str | None = None
     append_once: tuple[str, ...] = ()
     volatile: frozenset[str] = field(default_factory=frozenset)
+    version_property: str | None = None
+    version_tag: str = "version"
 
     def __post_init__(self) -> None:
         names = self.column_names

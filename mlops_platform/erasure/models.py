@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from mlops_platform.contracts import TRAINING_SET
+from mlops_platform.contracts import STANDARD
 from mlops_platform.erasure.tables import successors
 from mlops_platform.training_pipeline.registry import MLflowManager
 from mlops_platform.training_pipeline.train import TRAINING_SNAPSHOT_TAG
@@ -37,7 +37,7 @@ def mark_models(lake: Lake, *, now: datetime) -> int:
     """
     if not _has_mlflow(lake.settings):
         return 0
-    table = lake.snapshot(TRAINING_SET).table
+    table = lake.snapshot(STANDARD.training_set).table
     held = {str(snapshot.snapshot_id) for snapshot in table.snapshots()} if table is not None else set()
     follow = successors(lake)
     words = f"a customer was erased on {now.astimezone(lake.settings.zone).date()}"

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mlops_platform.contracts import ALL_CONTRACTS, ERASURES
+from mlops_platform.contracts import ERASURES, all_contracts
 from mlops_platform.erasure.formats import are_in_avro
 from mlops_platform.erasure.subjects import HMAC_KEY, ID_KEY, Subjects
 from mlops_platform.storage.commit import Change, commit
@@ -63,7 +63,7 @@ class TableErasure:
 def candidates(lake: Lake) -> dict[str, Table]:
     """The tables that can name a customer, upstream ones first; the list of the erased itself is none."""
     tables = own_tables(lake.catalog)
-    order = [contract.name for contract in ALL_CONTRACTS if contract.name in tables]
+    order = [name for name in all_contracts() if name in tables]
     names = [*order, *(name for name in tables if name not in order)]
     return {name: tables[name] for name in names if name != ERASURES.name and _condition(tables[name])}
 

@@ -21,6 +21,7 @@ from mlops_platform.contracts.features import (
     Score,
 )
 from mlops_platform.contracts.table import ColumnType
+from mlops_platform.feature_pipeline.derived import derived_value
 from mlops_platform.feature_pipeline.measures import Measure, measures_of, needed_measures
 
 if TYPE_CHECKING:
@@ -54,6 +55,13 @@ def feature_expression(transactions: Any, feature_date: date, features: Sequence
     state = state_expression(purchases_expression(transactions), feature_date, needed_measures(features))
     columns = feature_columns(state, features)
     return state.select(customer_id=state.customer_id, feature_date=ibis.literal(feature_date), **columns)
+
+
+def feature_sql(feature_date: date, dialect: str = "duckdb", table: str = "silver.transactions") -> str:
+    """The features of one feature_date as SQL over a table of silver's transactions."""
+    import ibis
+
+    return str(ibis.to_sql(feature_expression(ibis.table(SOURCE_TYPES, name=table), feature_date), dialect=dialect))
 
 
 def purchases_expression(transactions: Any) -> Any:
@@ -102,7 +110,7 @@ def _feature(state: Any, columns: Any, feature: Feature) -> Any:
 
     how = feature.how
     if isinstance(how, Derived):
-        return how.expression(columns)
+        return derived_value(feature, columns)
     if isinstance(how, MostFrequent):
         return ibis.coalesce(state[measures_of(how)[0].name], how.default)
     if isinstance(how, Score):
@@ -143,25 +151,22 @@ def _measure(purchases: Any, measure: Measure) -> Any:
     import ibis
 
     inside = ibis.literal(True) if measure.window_days is None else purchases.age < measure.window_days
-    cents = purchases.cents
-    match measure.function:
-        case "count":
-            return purchases.count(where=inside if measure.source is None else inside & purchases[measure.source])
-        case "days":
-            return purchases.transaction_date.nunique(where=inside)
-        case "sum":
-            return ibis.coalesce(cents.sum(where=inside), 0)
-        case "max":
-            return cents.max(where=inside)
-        case "min":
-            return cents.min(where=inside)
-        case "first":
-            return purchases.age.max(where=inside)
-        case "last":
-            return purchases.age.min(where=inside)
-        case "spread":
-            return _spread(purchases, inside)
-    raise AssertionError(measure)
+    if measure.function == "spread":
+        return _spread(purchases, inside)
+    if measure.function == "count" and measure.source is not None:
+        inside &= purchases[measure.source]
+    cents, age = purchases.cents, purchases.age
+    aggregates = {
+        "count": purchases.count,
+        "days": purchases.transaction_date.nunique,
+        "sum": cents.sum,
+        "max": cents.max,
+        "min": cents.min,
+        "first": age.max,
+        "last": age.min,
+    }
+    found = aggregates[measure.function](where=inside)
+    return ibis.coalesce(found, 0) if measure.function == "sum" else found
 
 
 def _spread(purchases: Any, inside: Any) -> Any:

@@ -1,35 +1,40 @@
 """`FeatureTransformer`: rows of features to the numeric matrix a model sees, the same in training, batch and serving.
 
-It travels inside the model (first step of the saved Pipeline). Does not belong here: computing features.
+It travels inside the model (first step of the saved Pipeline). Does not belong here: computing features,
+reading rows of different kinds (`columns.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections import Counter
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin  # a base class must exist when the class is made
+from sklearn.exceptions import NotFittedError
 
 from mlops_platform.contracts.features import FEATURE_KINDS
 from mlops_platform.errors import InputError
+from mlops_platform.feature_pipeline.columns import columns_of
 
 if TYPE_CHECKING:
-    import pandas as pd
-    import pyarrow as pa
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
-    Rows: TypeAlias = pd.DataFrame | pa.Table | Sequence[Mapping[str, Any]]
+    from mlops_platform.feature_pipeline.columns import Columns, Rows, Texts
 
 
 class FeatureTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Numbers pass through (missing ones become the training median), categories become one 0/1 column a value.
 
-    A category not seen in training has 0 in all of its columns. Rows may be a DataFrame, an Arrow table or a sequence
-    of dictionaries; columns that are no features are ignored.
+    A category not seen in training has 0 in all of its columns. Rows may be a DataFrame, an Arrow table, a sequence of
+    dictionaries or one dictionary; columns that are no features are ignored. Equal rows give equal bits, whatever holds
+    them. Missing is None, NaN, and pandas' NA and NaT.
 
     Args:
-        features: Features to use, in order; None: every declared feature that the fitted rows have.
+        features: Features to use, in order; None: every declared feature that the fitted rows have. One that is not
+            declared is a category where the fitted rows hold texts, else a number.
         max_categories: Most frequent values kept of each category.
     """
 
@@ -41,52 +46,102 @@ class FeatureTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """Learns medians and categories from the rows.
 
         Raises:
-            InputError: A requested feature is missing from the rows.
+            InputError: There is no row, a requested feature is missing, or a value is neither number nor text.
         """
-        present = _names(X)
-        wanted = list(self.features) if self.features is not None else [n for n in FEATURE_KINDS if n in present]
-        if not wanted:
-            raise InputError(
-                "the rows hold no feature", expected=f"columns such as {', '.join(list(FEATURE_KINDS)[:3])}"
-            )
+        columns = columns_of(X)
+        wanted = self._wanted(columns)
+        kinds = {name: FEATURE_KINDS.get(name) or _kind(columns, name) for name in wanted}
+        numeric = [name for name in wanted if kinds[name] == "numeric"]
+        blocks = columns.numbers(numeric)
+        numbers = (block[:, place] for block in blocks for place in range(block.shape[1]))
+        self.medians_ = {name: _median(column) for name, column in zip(numeric, numbers, strict=True)}
+        self.categories_ = {
+            name: _most_frequent(columns.texts(name), self.max_categories)
+            for name in wanted
+            if kinds[name] == "categorical"
+        }
         self.feature_names_in_ = np.array(wanted, dtype=object)
         self.n_features_in_ = len(wanted)
-        self.medians_: dict[str, float] = {}
-        self.categories_: dict[str, list[str]] = {}
-        for name in wanted:
-            values = _column(X, name)
-            if FEATURE_KINDS.get(name, "numeric") == "categorical":
-                self.categories_[name] = _most_frequent(values, self.max_categories)
-            else:
-                numbers = _numbers(name, values)
-                known = numbers[~np.isnan(numbers)]
-                self.medians_[name] = float(np.median(known)) if known.size else 0.0
         return self
 
     def transform(self, X: Rows) -> NDArray[np.float64]:
         """The matrix: one row a row, one column a name of `get_feature_names_out`.
 
         Raises:
-            InputError: A feature the transformer was fitted on is missing or no number.
+            InputError: A feature the transformer was fitted on is missing, or holds what is no number or text.
+            NotFittedError: `fit` has not been called.
         """
-        columns: list[NDArray[np.float64]] = []
-        for name in self.feature_names_in_:
-            values = _column(X, name)
-            if name in self.categories_:
-                texts = np.asarray(values, dtype=object)
-                columns += [(texts == category).astype(np.float64) for category in self.categories_[name]]
-            else:
-                numbers = _numbers(name, values)
-                columns.append(np.where(np.isnan(numbers), self.medians_[name], numbers))
-        return np.column_stack(columns)
+        self._require_fitted()
+        columns = columns_of(X)
+        places, width = self._places()
+        numeric = list(self.medians_)
+        medians = np.array(list(self.medians_.values()))
+        matrix = np.zeros((columns.size, width))
+        start = 0
+        for block in columns.numbers(numeric):
+            stop = start + block.shape[1]
+            at = [places[name] for name in numeric[start:stop]]
+            matrix[:, at] = np.where(np.isnan(block), medians[start:stop], block)
+            start = stop
+        for name, known in self.categories_.items():
+            texts = columns.texts(name)
+            column_of = {category: places[name] + n for n, category in enumerate(known)}
+            for place, value in enumerate(texts.values):
+                if value in column_of:
+                    matrix[texts.rows(place), column_of[value]] = 1.0
+        return matrix
 
-    def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
-        """Names of the matrix's columns."""
+    def get_feature_names_out(self, input_features: Sequence[str] | None = None) -> NDArray[np.object_]:
+        """Names of the matrix's columns.
+
+        Args:
+            input_features: As scikit-learn's pipelines pass it; if given, the features the transformer was fitted on.
+
+        Raises:
+            InputError: `input_features` are others.
+            NotFittedError: `fit` has not been called.
+        """
+        self._require_fitted()
+        if input_features is not None and list(input_features) != self.feature_names_in_.tolist():
+            raise InputError(
+                f"input_features are {', '.join(map(str, input_features))}",
+                expected=f"the fitted ones: {', '.join(self.feature_names_in_)}",
+            )
         names: list[str] = []
         for name in self.feature_names_in_:
             known = self.categories_.get(name)
             names += [name] if known is None else [f"{name}={category}" for category in known]
         return np.array(names, dtype=object)
+
+    def _wanted(self, columns: Columns) -> list[str]:
+        present = set(columns.names)
+        wanted = [name for name in FEATURE_KINDS if name in present] if self.features is None else list(self.features)
+        if isinstance(self.features, str) or len(set(wanted)) < len(wanted):
+            raise InputError(f"features is {self.features!r}", expected="a list of different names")
+        if not wanted:
+            raise InputError(
+                "the rows hold no feature", expected=f"columns such as {', '.join(list(FEATURE_KINDS)[:3])}"
+            )
+        if not columns.size:
+            raise InputError("there are no rows to fit on", expected="at least one row")
+        return wanted
+
+    def _places(self) -> tuple[dict[str, int], int]:
+        """Where each feature's columns start in the matrix, and the matrix's width."""
+        places: dict[str, int] = {}
+        width = 0
+        for name in self.feature_names_in_:
+            places[name] = width
+            width += len(self.categories_[name]) if name in self.categories_ else 1
+        return places, width
+
+    def _require_fitted(self) -> None:
+        # scikit-learn's own check costs as much as transforming a request's row.
+        if not self.__sklearn_is_fitted__():
+            raise NotFittedError("this FeatureTransformer is not fitted yet: call fit or fit_transform with rows first")
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "feature_names_in_")
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -95,37 +150,19 @@ class FeatureTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return tags
 
 
-def _names(rows: Any) -> set[str]:
-    if hasattr(rows, "column_names"):
-        return set(rows.column_names)
-    if hasattr(rows, "columns"):
-        return set(rows.columns)
-    return {name for row in rows for name in row}
+def _kind(columns: Columns, name: str) -> str:
+    return "categorical" if columns.is_text(name) else "numeric"
 
 
-def _column(rows: Any, name: str) -> Any:
-    """One column as a NumPy array."""
-    try:
-        if hasattr(rows, "column_names"):
-            return rows.column(name).to_numpy(zero_copy_only=False)
-        if hasattr(rows, "columns"):
-            return rows[name].to_numpy()
-        return np.array([row[name] for row in rows], dtype=object)
-    except KeyError as error:
-        raise InputError(f"feature {name} is missing", expected="every feature the model was trained on") from error
+def _median(numbers: NDArray[np.float64]) -> float:
+    known = numbers[np.isfinite(numbers)]
+    return float(np.median(known)) if known.size else 0.0
 
 
-def _numbers(name: str, values: Any) -> NDArray[np.float64]:
-    try:
-        if values.dtype == object:
-            values = np.array([np.nan if value is None else value for value in values], dtype=object)
-        return np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"feature {name} holds a value that is no number: {error}") from error
-
-
-def _most_frequent(values: Any, limit: int) -> list[str]:
+def _most_frequent(texts: Texts, limit: int) -> list[str]:
     """The most frequent texts, sorted by code point, so that the matrix does not depend on row order."""
-    texts, counts = np.unique([value for value in values if isinstance(value, str)], return_counts=True)
-    order = np.lexsort((texts, -counts))[:limit]
-    return sorted(str(text) for text in texts[order])
+    counts: Counter[str] = Counter()
+    for value, rows in zip(texts.values, texts.counts(), strict=True):
+        if value is not None and rows:
+            counts[str(value)] += rows
+    return sorted(sorted(counts, key=lambda text: (-counts[text], text))[:limit])

@@ -10,10 +10,12 @@ from datetime import date, datetime
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from mlops_platform.contracts import FEATURE_NAMES, PREDICTIONS
+from mlops_platform.contracts import PREDICTIONS, load_feature_set
 from mlops_platform.errors import NotEnoughDataError
+from mlops_platform.feature_pipeline.versions import require_computed
+from mlops_platform.inference_pipeline.validation import require_declared
 from mlops_platform.storage.conditions import Condition
-from mlops_platform.storage.duck import session
+from mlops_platform.storage.duck import quoted, session
 from mlops_platform.storage.publish import Draft
 from mlops_platform.training_pipeline.labels import population_sql
 
@@ -21,6 +23,8 @@ from mlops_platform.training_pipeline.labels import population_sql
 MAX_REFERENCE_ROWS = 20_000
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pyarrow as pa
 
     from mlops_platform.inference_pipeline.predictor import Predictor, Scores
@@ -64,12 +68,29 @@ def inference_input(settings: Settings, features: TableSnapshot, feature_date: d
     return InferenceInput(feature_date, features.snapshot_id, inside, total - inside)
 
 
-def population_rows(settings: Settings, features: TableSnapshot, feature_date: date) -> pa.Table:
-    """customer_id, feature_date and features of the population at a feature_date, ordered by customer_id."""
-    columns = ("customer_id", "feature_date", *FEATURE_NAMES)
-    with features.relation(columns, [Condition("feature_date", "=", feature_date)]) as (duck, view):
+def population_rows(settings: Settings, features: TableSnapshot, feature_date: date, names: Sequence[str]) -> pa.Table:
+    """The population at a feature_date, ordered by customer_id.
+
+    Args:
+        settings: Population, memory.
+        features: Snapshot of feature_store.customer_features.
+        feature_date: The day.
+        names: The features to read.
+
+    Returns:
+        customer_id, feature_date and the features.
+
+    Raises:
+        ModelError: A feature is not declared.
+        NotEnoughDataError: The rows were computed before one was declared.
+    """
+    require_declared(names, load_feature_set(settings.features_module).names)
+    cells = ", ".join(map(quoted, ("customer_id", "feature_date", *names)))
+    with features.relation(where=[Condition("feature_date", "=", feature_date)]) as (duck, view):
         population = population_sql(settings.population_days)
-        return duck.sql(f"SELECT * FROM {view} WHERE {population} ORDER BY customer_id").to_arrow_table()
+        rows = duck.sql(f"SELECT {cells} FROM {view} WHERE {population} ORDER BY customer_id").to_arrow_table()
+    require_computed(rows, names)
+    return rows
 
 
 def predictions(
@@ -91,7 +112,7 @@ def predictions(
         tick: Start of the 6-hour window.
         created_at: Instant written to `_created_at`.
     """
-    rows = population_rows(settings, features, feature_date)
+    rows = population_rows(settings, features, feature_date, predictor.feature_names)
     start = perf_counter()
     scores = predictor.score(rows)
     latency_ms = (perf_counter() - start) * 1000 / max(rows.num_rows, 1)
@@ -155,7 +176,8 @@ def reference_rows(settings: Settings, predictor: Predictor, training: TableSnap
     Returns:
         Features and churn_probability of at most 20,000 train rows, a sample that is the same every time.
     """
-    columns = ("split", "customer_id", "feature_date", *FEATURE_NAMES)
+    require_declared(predictor.feature_names, load_feature_set(settings.features_module).names)
+    columns = ("split", "customer_id", "feature_date", *predictor.feature_names)
     with training.relation(columns, [Condition("split", "=", "train")]) as (duck, view):
         rows = duck.sql(
             f"SELECT * EXCLUDE (split) FROM {view} ORDER BY md5(concat_ws('/', customer_id, feature_date)) "

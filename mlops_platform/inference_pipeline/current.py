@@ -53,7 +53,7 @@ class ServedModel:
         """
         try:
             predictor = Predictor.load(settings, version=version)
-            schema = RowSchema.of(predictor.feature_names)
+            schema = RowSchema.of(settings, predictor.feature_names)
             # One thread: starting a team of threads costs more than it saves below tens of thousands of rows (one row
             # 0.7 ms against up to 16 ms, 1,000 rows 6 ms against 30 ms on 2 cores), and the scores are the same bits.
             if "n_jobs" in predictor.pipeline["classifier"].get_params():

@@ -9,12 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mlops_platform.contracts import CUSTOMER_FEATURES, FEATURE_NAMES
+from mlops_platform.contracts import load_feature_set
 from mlops_platform.contracts.table import Column, ColumnType
 from mlops_platform.errors import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
+
+    from mlops_platform.settings import Settings
 
 # The model's matrix is float32: XGBoost refuses a number that becomes an infinity there.
 LARGEST_NUMBER = 3.4028234e38
@@ -52,21 +54,16 @@ class RowSchema:
     rules: tuple[_Rule, ...]
 
     @classmethod
-    def of(cls, names: Iterable[str] = FEATURE_NAMES) -> RowSchema:
-        """The schema of the named features, by default of all that are declared.
+    def of(cls, settings: Settings, names: Iterable[str] | None = None) -> RowSchema:
+        """The schema of the named features, by default of all that the home declares.
 
         Raises:
             ModelError: A name is no declared feature.
         """
-        wanted = list(names)
-        undeclared = [name for name in wanted if name not in FEATURE_NAMES]
-        if undeclared:
-            raise ModelError(
-                f"the model needs {', '.join(undeclared)}, which no feature declares",
-                expected="a model trained on the declared features",
-                hint="train again with `mlops train`.",
-            )
-        columns = tuple(CUSTOMER_FEATURES.column(name) for name in wanted)
+        features = load_feature_set(settings.features_module)
+        wanted = features.names if names is None else tuple(names)
+        require_declared(wanted, features.names)
+        columns = tuple(features.customer_features.column(name) for name in wanted)
         return cls(columns, tuple(_rule(column) for column in columns))
 
     def check(self, row: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -120,6 +117,21 @@ class RowSchema:
         return found
 
 
+def require_declared(names: Iterable[str], declared: Collection[str]) -> None:
+    """Refuses a model's features that the home does not declare (any more).
+
+    Raises:
+        ModelError: One is missing.
+    """
+    undeclared = [name for name in names if name not in declared]
+    if undeclared:
+        raise ModelError(
+            f"the model needs {', '.join(undeclared)}, which no feature declares",
+            expected="a model trained on the declared features",
+            hint="set MLOPS_FEATURES_MODULE to the module that declares it, or train again with `mlops train`.",
+        )
+
+
 def _rule(column: Column) -> _Rule:
     limit = _LIMITS.get(column.type, LARGEST_NUMBER)
     return _Rule(
@@ -157,8 +169,11 @@ def _example(column: Column, rule: _Rule) -> str | int | float:
         return column.isin[0]
     if rule.is_text:
         return "unknown"
-    middle = (column.ge + column.le) / 2 if column.ge is not None and column.le is not None else (column.ge or 0) + 1
-    return int(middle) if rule.is_integer else float(middle)
+    if column.le is None:
+        inside = (column.ge or 0) + 1
+    else:
+        inside = column.le if column.ge is None else (column.ge + column.le) / 2
+    return int(inside) if rule.is_integer else float(inside)
 
 
 def _is_encodable(text: str) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mlops_platform.contracts import DRIFT, FEATURE_KINDS, FEATURE_NAMES
+from mlops_platform.contracts import DRIFT, load_feature_set
 from mlops_platform.contracts.schemas import arrow_schema
 from mlops_platform.storage.conditions import Condition
 from mlops_platform.storage.duck import quoted, session
@@ -15,6 +15,7 @@ from mlops_platform.storage.publish import Draft
 from mlops_platform.storage.read import register
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -25,18 +26,19 @@ if TYPE_CHECKING:
     from mlops_platform.storage.read import TableSnapshot
 
 SCORE = "churn_probability"
-COLUMN_KINDS = {**FEATURE_KINDS, SCORE: "numeric"}
 
 
-def scored_rows(settings: Settings, features: TableSnapshot, predictions: TableSnapshot, tick: datetime) -> pa.Table:
-    """Features and churn_probability of the customers scored at a tick."""
-    names = ", ".join(f"f.{quoted(name)}" for name in FEATURE_NAMES)
+def scored_rows(
+    settings: Settings, features: TableSnapshot, predictions: TableSnapshot, tick: datetime, names: Sequence[str]
+) -> pa.Table:
+    """The named features and churn_probability of the customers scored at a tick."""
+    cells = ", ".join(f"f.{quoted(name)}" for name in names)
     with session(settings) as duck:
         register(duck, predictions, view="p", where=[Condition("tick", "=", tick)])
         days = [row[0] for row in duck.execute("SELECT DISTINCT feature_date FROM p").fetchall()]
         register(duck, features, view="f", where=[Condition("feature_date", "in", tuple(days))] if days else [])
         return duck.sql(
-            f"SELECT {names}, p.{SCORE} FROM p JOIN f USING (customer_id, feature_date) ORDER BY customer_id"
+            f"SELECT {cells}, p.{SCORE} FROM p JOIN f USING (customer_id, feature_date) ORDER BY customer_id"
         ).to_arrow_table()
 
 
@@ -54,7 +56,7 @@ def drift_report(
 
     Args:
         settings: Threshold, reports folder.
-        reference: Rows the model was trained on, with features and churn_probability.
+        reference: Rows the model was trained on, with its features and churn_probability.
         current: Rows scored at the tick, with the same columns.
         tick: Start of the 6-hour window.
         model_name: The model whose reference it is.
@@ -66,7 +68,8 @@ def drift_report(
     from mlops_platform.monitoring.drift import detect_drift
     from mlops_platform.monitoring.report import write_drift_report
 
-    kinds: dict[str, Any] = COLUMN_KINDS
+    known: dict[str, Any] = {**load_feature_set(settings.features_module).kinds, SCORE: "numeric"}
+    kinds = {name: known[name] for name in reference.column_names if name in known}
     result = detect_drift(reference, current, columns=kinds, drift_threshold=settings.drift_threshold)
     path = settings.reports / f"drift-{tick.astimezone(settings.zone):%Y%m%dT%H%M}.html"
     write_drift_report(reference, current, result, columns=kinds, path=path)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlops_platform.contracts import SILVER_TRANSACTIONS, TRAINING_SET
+from mlops_platform.contracts import SILVER_TRANSACTIONS, STANDARD
 from mlops_platform.contracts.ml import TARGET
 from mlops_platform.data_pipeline.posterior import no_purchase_probability
 from mlops_platform.storage.conditions import Condition
@@ -39,7 +39,8 @@ def best_possible_auc(lake: Lake, model: SyntheticModel, evaluation_date: date) 
             f"FROM {view} WHERE amount > 0"
         ).to_arrow_table()
     best = no_purchase_probability(model, history, evaluation_date, lake.settings.horizon_days)
-    held_out = lake.snapshot(TRAINING_SET).to_arrow(["customer_id", TARGET, "split"], [Condition("split", "=", "test")])
+    training = lake.snapshot(STANDARD.training_set)
+    held_out = training.to_arrow(["customer_id", TARGET, "split"], [Condition("split", "=", "test")])
     with session(lake.settings) as duck:
         duck.register("best", best)
         duck.register("held_out", held_out)

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mlops_platform.contracts import ALL_CONTRACTS
 from mlops_platform.data_pipeline.crm import find_source, span
 from mlops_platform.errors import PlatformError
 from mlops_platform.home_backup.backup import moved_from
@@ -99,12 +98,13 @@ def _tables(settings: Settings) -> Finding:
     if moved_from(settings) is not None:
         return Finding("tables", is_ok=False, message="not looked at: the home was moved")
     lake = Lake(settings)
-    written = [c.name for c in ALL_CONTRACTS if lake.snapshot(c).snapshot_id is not None]
-    missing = [c.name for c in ALL_CONTRACTS if c.name not in written]
+    contracts = lake.contracts
+    written = [name for name, contract in contracts.items() if lake.snapshot(contract).snapshot_id is not None]
+    missing = [name for name in contracts if name not in written]
     if not written:
         return Finding("tables", is_ok=False, message="no table has been written", mend="mlops demo")
     note = f"; not written yet: {', '.join(missing)}" if missing else ""
-    return Finding("tables", is_ok=True, message=f"{len(written)} of {len(ALL_CONTRACTS)} tables{note}")
+    return Finding("tables", is_ok=True, message=f"{len(written)} of {len(contracts)} tables{note}")
 
 
 def _mlflow(settings: Settings) -> Finding:

@@ -52,7 +52,8 @@ class IcebergIOManager(dg.IOManager):
 
     def load_input(self, context: dg.InputContext) -> TableSnapshot:
         """The table's present state, read when used."""
-        return Lake(self._settings).snapshot(TABLES[context.asset_key])
+        lake = Lake(self._settings)
+        return lake.snapshot(lake.contracts[TABLES[context.asset_key]])
 
 
 class ReferenceIOManager(dg.IOManager):

@@ -21,20 +21,21 @@ from mlops_platform.storage.audit import RANGE_CHECK, CheckOutcome, require
 from mlops_platform.storage.publish import Draft, publish_quarantine
 
 if TYPE_CHECKING:
-    from mlops_platform.contracts import TableContract
+    from mlops_platform.contracts import FeatureSet, TableContract
     from mlops_platform.settings import Settings
 
-TABLES: dict[dg.AssetKey, TableContract] = {
-    dg.AssetKey(["bronze", "crm_customers"]): contracts.BRONZE_CUSTOMERS,
-    dg.AssetKey(["bronze", "crm_transactions"]): contracts.BRONZE_TRANSACTIONS,
-    dg.AssetKey(["silver", "customers"]): contracts.SILVER_CUSTOMERS,
-    dg.AssetKey(["silver", "transactions"]): contracts.SILVER_TRANSACTIONS,
-    dg.AssetKey(["feature_store", "customer_features"]): contracts.CUSTOMER_FEATURES,
-    dg.AssetKey(["ml", "training_set"]): contracts.TRAINING_SET,
-    dg.AssetKey(["ml", "predictions"]): contracts.PREDICTIONS,
-    dg.AssetKey(["ml", "online_predictions"]): contracts.ONLINE_PREDICTIONS,
-    dg.AssetKey(["monitoring", "drift_report"]): contracts.DRIFT,
-    dg.AssetKey(["monitoring", "performance_report"]): contracts.PERFORMANCE,
+# Asset → name of its table.
+TABLES: dict[dg.AssetKey, str] = {
+    dg.AssetKey(["bronze", "crm_customers"]): contracts.BRONZE_CUSTOMERS.name,
+    dg.AssetKey(["bronze", "crm_transactions"]): contracts.BRONZE_TRANSACTIONS.name,
+    dg.AssetKey(["silver", "customers"]): contracts.SILVER_CUSTOMERS.name,
+    dg.AssetKey(["silver", "transactions"]): contracts.SILVER_TRANSACTIONS.name,
+    dg.AssetKey(["feature_store", "customer_features"]): contracts.STANDARD.customer_features.name,
+    dg.AssetKey(["ml", "training_set"]): contracts.STANDARD.training_set.name,
+    dg.AssetKey(["ml", "predictions"]): contracts.PREDICTIONS.name,
+    dg.AssetKey(["ml", "online_predictions"]): contracts.ONLINE_PREDICTIONS.name,
+    dg.AssetKey(["monitoring", "drift_report"]): contracts.DRIFT.name,
+    dg.AssetKey(["monitoring", "performance_report"]): contracts.PERFORMANCE.name,
 }
 
 CHECK_WORDS = {
@@ -54,16 +55,19 @@ Decorator = Callable[[Callable[..., Any]], dg.AssetsDefinition]
 NON_BLOCKING = frozenset({HAS_ROWS, REJECTED_CHECK})
 
 
-def table_asset(key: Sequence[str], *, extra_checks: Sequence[str] = (), **more: Any) -> Decorator:
+def table_asset(
+    key: Sequence[str], *, features: FeatureSet = contracts.STANDARD, extra_checks: Sequence[str] = (), **more: Any
+) -> Decorator:
     """`@dg.asset` for a table: key, group, docs and checks come from its contract.
 
     Args:
         key: Asset key; its first part is the group.
+        features: The home's features, for the tables that hold them.
         extra_checks: Checks the domain function reports itself.
         **more: Further arguments of `@dg.asset`.
     """
     asset_key = dg.AssetKey(list(key))
-    contract = TABLES[asset_key]
+    contract = contracts.all_contracts(features)[TABLES[asset_key]]
     names = [*CHECK_NAMES, *([RANGE_CHECK] if contract.replace is Replace.RANGE else []), *extra_checks]
     arguments: dict[str, Any] = {
         "key": asset_key,

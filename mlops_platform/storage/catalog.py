@@ -11,7 +11,7 @@ from functools import lru_cache
 from time import sleep
 from typing import TYPE_CHECKING
 
-from mlops_platform.contracts.table import ColumnType
+from mlops_platform.contracts.table import Column, ColumnType, TableContract
 from mlops_platform.errors import StorageError
 from mlops_platform.settings import mask_secrets
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from pyiceberg.table import Table, Transaction
     from pyiceberg.types import IcebergType
 
-    from mlops_platform.contracts import Column, TableContract
     from mlops_platform.settings import Settings
 
 _OPENING_ATTEMPTS, _OPENING_WAIT = 3, 0.2
@@ -115,18 +114,32 @@ def load_table(catalog: Catalog, contract: TableContract, timezone: str) -> Tabl
 def ensure_table(catalog: Catalog, contract: TableContract, timezone: str) -> Table:
     """The table, created on first use.
 
-    Columns and properties that the contract gained are added; none is ever dropped or changed.
+    Columns and properties that the contract gained are added; none is ever dropped or changed. A column that the
+    contract has no longer becomes optional: rows are written without it from now on.
+
+    Raises:
+        StorageError: The table belongs to another time zone, or holds a column in another type than the contract's.
     """
     table = load_table(catalog, contract, timezone)
     if table is None:
         return _create(catalog, contract, timezone)
-    known = {field.name for field in table.schema().fields}
+    known = {field.name: field for field in table.schema().fields}
+    for column in contract.columns:
+        held = column_type(known[column.name].field_type) if column.name in known else column.type
+        if held is not column.type:
+            raise StorageError(
+                f"{contract.name} holds the column {column.name} as {known[column.name].field_type}, it is declared as "
+                f"{column.type.value}",
+                expected="one type for good, since rows of it stand in the table's history",
+                hint="give the column another name.",
+            )
     columns = [column for column in contract.columns if column.name not in known]
+    optional = [name for name, field in known.items() if field.required and name not in contract.column_names]
     properties = {key: value for key, value in TABLE_PROPERTIES.items() if key not in table.properties}
-    if columns or properties:
+    if columns or optional or properties:
         with table.transaction() as transaction:
-            if columns:
-                _add_columns(transaction, columns)
+            if columns or optional:
+                _evolve(transaction, columns, optional)
             if properties:
                 transaction.set_properties(properties)
     return table
@@ -195,8 +208,25 @@ def _iceberg_type(kind: ColumnType) -> IcebergType:
     }[kind]
 
 
-def _add_columns(transaction: Transaction, columns: Sequence[Column]) -> None:
+def _evolve(transaction: Transaction, columns: Sequence[Column], optional: Sequence[str]) -> None:
     with transaction.update_schema() as update:
         for column in columns:
             # A column added later is optional: rows written before have no value for it.
             update.add_column(column.name, _iceberg_type(column.type), doc=column.description, required=False)
+        for name in optional:
+            update.make_column_optional(name)
+
+
+def stored_contract(table: Table) -> TableContract:
+    """The table's own columns as a contract, whatever ours says by now, but for types that we don't write."""
+    columns = tuple(
+        Column(field.name, kind, field.doc or field.name, nullable=not field.required)
+        for field in table.schema().fields
+        if (kind := column_type(field.field_type)) is not None
+    )
+    return TableContract(name=".".join(table.name()), description="", columns=columns)
+
+
+def column_type(kind: IcebergType) -> ColumnType | None:
+    """The type of an Iceberg type; None for one that we don't write."""
+    return {_iceberg_type(each): each for each in ColumnType}.get(kind)

@@ -11,6 +11,7 @@ from time import sleep
 from typing import TYPE_CHECKING
 
 from mlops_platform.errors import ConflictError, StorageError
+from mlops_platform.storage.catalog import stored_contract
 from mlops_platform.storage.conditions import all_of, all_of_sql
 from mlops_platform.storage.duck import contract_cells, parquet_source, session
 from mlops_platform.storage.read import planned
@@ -37,10 +38,12 @@ class Change:
     Args:
         added: Data files that become part of it.
         removed: Data files that cease to be.
+        tag: A tag that the table's present snapshot gets; an older one of that name stays where it is.
     """
 
     added: Sequence[DataFile]
     removed: Sequence[DataFile] = ()
+    tag: str | None = None
 
 
 def replacement(held: TableSnapshot, scope: Sequence[Condition]) -> Change:
@@ -75,11 +78,13 @@ def replacement(held: TableSnapshot, scope: Sequence[Condition]) -> Change:
         if not mixed:
             return Change((), removed)
         source = parquet_source(mixed, options=", union_by_name = true")
-        cells = contract_cells(held.contract, set(duck.sql(f"SELECT * FROM {source} LIMIT 0").columns))
+        # In the table's own columns: those that the contract has no longer, and nulls in those it has gained, stay.
+        stored = stored_contract(held.table)
+        cells = contract_cells(stored, set(duck.sql(f"SELECT * FROM {source} LIMIT 0").columns))
         partitions = ", ".join(partition.column for partition in held.contract.partitions)
         order = f" ORDER BY {partitions}" if partitions else ""
         rest = duck.sql(f"SELECT {cells} FROM {source} WHERE ({all_of_sql(scope)}) IS NOT TRUE{order}")
-        return Change(write_files(held.table, held.contract, rest.to_arrow_reader(BATCH_ROWS)), removed)
+        return Change(write_files(held.table, stored, rest.to_arrow_reader(BATCH_ROWS)), removed)
 
 
 def commit(table: Table, change: Change, properties: Mapping[str, str]) -> None:
@@ -118,8 +123,13 @@ def commit(table: Table, change: Change, properties: Mapping[str, str]) -> None:
 
 
 def _attempt(table: Table, change: Change, properties: Mapping[str, str]) -> None:
+    from pyiceberg.table.update.snapshot import ManageSnapshots
+
     table.refresh()
     with table.transaction() as transaction:
+        present = table.metadata.current_snapshot_id
+        if change.tag is not None and change.tag not in table.metadata.refs and present is not None:
+            ManageSnapshots(transaction).create_tag(present, change.tag).commit()
         snapshot = transaction.update_snapshot(snapshot_properties=dict(properties))
         update = snapshot.overwrite() if change.removed else snapshot.fast_append()
         for file in change.removed:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from mlops_platform.contracts import all_contracts, load_feature_set
 from mlops_platform.storage.catalog import load_table, open_catalog
 from mlops_platform.storage.locks import table_lock
 from mlops_platform.storage.publish import MARK, Draft, PublishResult, current, publish, recorded
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from pyiceberg.catalog import Catalog
 
-    from mlops_platform.contracts import TableContract
+    from mlops_platform.contracts import FeatureSet, TableContract
     from mlops_platform.settings import Settings
     from mlops_platform.storage.conditions import Condition
     from mlops_platform.storage.read import TableSnapshot
@@ -39,6 +40,16 @@ class Lake:
     def catalog(self) -> Catalog:
         """The Iceberg catalog, opened on first use."""
         return open_catalog(self.settings)
+
+    @property
+    def features(self) -> FeatureSet:
+        """The home's features."""
+        return load_feature_set(self.settings.features_module)
+
+    @property
+    def contracts(self) -> dict[str, TableContract]:
+        """The home's tables by name, upstream ones first."""
+        return all_contracts(self.features)
 
     def snapshot(
         self, contract: TableContract, *, snapshot_id: int | None = None, where: Sequence[Condition] = ()

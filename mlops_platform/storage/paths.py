@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 from mlops_platform.contracts import (
     BRONZE_CUSTOMERS,
     BRONZE_TRANSACTIONS,
-    CUSTOMER_FEATURES,
     SILVER_CUSTOMERS,
     SILVER_TRANSACTIONS,
+    STANDARD,
+    all_contracts,
+    load_feature_set,
 )
 from mlops_platform.errors import InputError
 
@@ -23,11 +25,11 @@ if TYPE_CHECKING:
     from mlops_platform.settings import Settings
 
 PATHS = {
-    "bronze/crm/customers/": BRONZE_CUSTOMERS,
-    "bronze/crm/transactions/": BRONZE_TRANSACTIONS,
-    "silver/customers/": SILVER_CUSTOMERS,
-    "silver/transactions/": SILVER_TRANSACTIONS,
-    "ml/features/customer_features/": CUSTOMER_FEATURES,
+    "bronze/crm/customers/": BRONZE_CUSTOMERS.name,
+    "bronze/crm/transactions/": BRONZE_TRANSACTIONS.name,
+    "silver/customers/": SILVER_CUSTOMERS.name,
+    "silver/transactions/": SILVER_TRANSACTIONS.name,
+    "ml/features/customer_features/": STANDARD.customer_features.name,
 }
 
 
@@ -44,7 +46,7 @@ def table_at(settings: Settings, path: str) -> TableContract:
     relative = _relative(settings, path)
     if relative not in PATHS:
         raise InputError(f"{path!r} names no table", expected=f"one of {', '.join(PATHS)}, a bucket in front or not")
-    return PATHS[relative]
+    return _contracts(settings)[PATHS[relative]]
 
 
 def tables_below(settings: Settings, path: str) -> dict[str, TableContract]:
@@ -54,10 +56,15 @@ def tables_below(settings: Settings, path: str) -> dict[str, TableContract]:
         InputError: There are none, or another bucket.
     """
     relative = _relative(settings, path)
-    found = {each.split("/")[-2]: contract for each, contract in PATHS.items() if each.startswith(relative)}
+    contracts = _contracts(settings)
+    found = {each.split("/")[-2]: contracts[name] for each, name in PATHS.items() if each.startswith(relative)}
     if not found or not relative:
         raise InputError(f"there is no table below {path!r}", expected=f"a folder of one of {', '.join(PATHS)}")
     return found
+
+
+def _contracts(settings: Settings) -> dict[str, TableContract]:
+    return all_contracts(load_feature_set(settings.features_module))
 
 
 def _relative(settings: Settings, path: str) -> str:

@@ -149,7 +149,9 @@ def publish_audited(settings: Settings, draft: Draft, *, properties: Mapping[str
                 _discard(rows)
                 return _result(contract, table, rows, is_new=False)
             change = Change(()) if contract.replace is Replace.NOTHING else replacement(held, scope)
-            change = replace(change, added=[*change.added, *_files(table, contract, rows)])
+            change = replace(
+                change, added=[*change.added, *_files(table, contract, rows)], tag=_version_tag(draft, recorded(table))
+            )
             is_committing = True
             commit(table, change, _properties(draft, {**marked, **(properties or {})}))
             return _result(contract, table, rows, is_new=True)
@@ -158,6 +160,14 @@ def publish_audited(settings: Settings, draft: Draft, *, properties: Mapping[str
         if not is_committing:
             _discard(rows)
         raise
+
+
+def _version_tag(draft: Draft, before: Mapping[str, str]) -> str | None:
+    """The tag of the state before, where the draft's rows are of another version; None where they are not."""
+    contract = draft.contract
+    old = before.get(contract.version_property) if contract.version_property is not None else None
+    new = draft.properties.get(contract.version_property or "")
+    return f"{contract.version_tag}-{old}" if old is not None and new not in {None, old} else None
 
 
 def _discard(rows: Rows) -> None:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mlops_platform.contracts import ColumnType
 from mlops_platform.storage.conditions import Condition
-from mlops_platform.storage.query_sql import TABLES, table_name, tables_read
+from mlops_platform.storage.query_sql import table_name, tables_read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     import duckdb
     from sqlglot import exp
@@ -77,16 +77,19 @@ class TableUse:
     conditions: tuple[Condition, ...]
 
 
-def table_uses(statement: exp.Query, connection: duckdb.DuckDBPyConnection) -> list[TableUse]:
+def table_uses(
+    statement: exp.Query, contracts: Mapping[str, TableContract], connection: duckdb.DuckDBPyConnection
+) -> list[TableUse]:
     """Every place where a translated statement reads a table.
 
     Args:
         statement: Its columns carry their tables.
+        contracts: The tables by name.
         connection: Computes constants, such as DATE '2024-01-31' - INTERVAL '7' DAY, in the business time zone.
     """
     found = []
     for scope, alias, node in tables_read(statement):
-        contract = TABLES[table_name(node)]
+        contract = contracts[table_name(node)]
         conditions = tuple(_conditions(scope, alias, contract, connection))
         found.append(TableUse(node, contract, _columns(scope, alias, contract), conditions))
     return found

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from mlops_platform.errors import InputError
 from mlops_platform.storage.duck import session
 from mlops_platform.storage.query_sql import parse
-from mlops_platform.storage.query_states import resolve
+from mlops_platform.storage.query_states import readable, resolve
 from mlops_platform.storage.query_translate import Translation, as_query_error, translate
 from mlops_platform.storage.read import PlannedFiles, planned_files, register
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from sqlglot import exp
 
+    from mlops_platform.contracts import TableContract
     from mlops_platform.storage.lake import Lake
     from mlops_platform.storage.query_states import States
 
@@ -78,9 +79,9 @@ def query(lake: Lake, sql: str, *, at: States | None = None) -> Iterator[pa.Reco
     """
     import duckdb
 
-    found = translate(parse(sql))
+    found, contracts = _translated(lake, sql)
     with session(lake.settings) as connection:
-        for number, (use, snapshot) in enumerate(resolve(lake, found.statement, connection, at)):
+        for number, (use, snapshot) in enumerate(resolve(lake, found.statement, contracts, connection, at)):
             view = f"{use.contract.name} {number}"
             register(
                 connection,
@@ -110,7 +111,7 @@ def explain(lake: Lake, sql: str, *, at: States | None = None) -> list[TableRead
         QueryError: As for `query`, but for faults that only rows show.
         StorageError: A table has no such state.
     """
-    found = translate(parse(sql))
+    found, contracts = _translated(lake, sql)
     with session(lake.settings) as connection:
         return [
             TableRead(
@@ -122,8 +123,14 @@ def explain(lake: Lake, sql: str, *, at: States | None = None) -> list[TableRead
                 planned=planned_files(snapshot, use.conditions),
                 total=planned_files(snapshot),
             )
-            for use, snapshot in resolve(lake, found.statement, connection, at)
+            for use, snapshot in resolve(lake, found.statement, contracts, connection, at)
         ]
+
+
+def _translated(lake: Lake, sql: str) -> tuple[Translation, dict[str, TableContract]]:
+    statement = parse(sql)
+    contracts = readable(lake, statement)
+    return translate(statement, contracts), contracts
 
 
 def write(reader: pa.RecordBatchReader, path: Path) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlops_platform.contracts import ALL_CONTRACTS
+from mlops_platform.contracts import all_contracts
 from mlops_platform.errors import QueryError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sqlglot.optimizer.scope import Scope
 
 DIALECT = "athena"
-TABLES = {contract.name: contract for contract in ALL_CONTRACTS}
+TABLES = frozenset(all_contracts())
 # Athena's name for the catalog that holds the tables; it may stand before a table's name.
 CATALOG = "awsdatacatalog"
 

@@ -10,14 +10,15 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mlops_platform.contracts import ALL_CONTRACTS
 from mlops_platform.errors import QueryError
 from mlops_platform.storage.query_sql import DIALECT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sqlglot import exp
+
+    from mlops_platform.contracts import TableContract
 
 COLUMNS_HINT = '`mlops query "SELECT * FROM TABLE LIMIT 1"` shows a table\'s columns.'
 
@@ -35,8 +36,12 @@ class Translation:
     names: tuple[str, ...] | None
 
 
-def translate(statement: exp.Query) -> Translation:
+def translate(statement: exp.Query, contracts: Mapping[str, TableContract]) -> Translation:
     """Gives a parsed statement DuckDB's meaning.
+
+    Args:
+        statement: What `query_sql.parse` returned.
+        contracts: The tables by name.
 
     Raises:
         QueryError: A column that no table in reach has, or that several have.
@@ -52,7 +57,7 @@ def translate(statement: exp.Query) -> Translation:
         column.set("db", None)
         column.set("catalog", None)
     try:
-        schema = MappingSchema(_schema(), dialect=DIALECT)
+        schema = MappingSchema(_schema(contracts), dialect=DIALECT)
         qualified = qualify(statement, schema=schema, dialect=DIALECT)
         _refuse_ambiguous(qualified)
         names = _output_names(qualified)
@@ -77,9 +82,9 @@ def as_query_error(error: Exception) -> QueryError:
     return QueryError(problem.strip(), hint=hint)
 
 
-def _schema() -> dict[str, object]:
+def _schema(contracts: Mapping[str, TableContract]) -> dict[str, object]:
     schema: dict[str, dict[str, dict[str, str]]] = {}
-    for contract in ALL_CONTRACTS:
+    for contract in contracts.values():
         namespace, table = contract.name.split(".")
         schema.setdefault(namespace, {})[table] = {column.name: column.type.value for column in contract.columns}
     return dict(schema)

@@ -16,7 +16,7 @@ from mlops_platform.storage.conditions import Condition, all_of, all_of_sql
 from mlops_platform.storage.duck import contract_cells, parquet_source, quoted, session
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     import duckdb
     import pyarrow as pa
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     from mlops_platform.contracts import TableContract
     from mlops_platform.settings import Settings
+
+# A relation without rows, and its columns.
+_NOTHING: tuple[str, set[str]] = ("(SELECT 1 WHERE false)", set())
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +141,25 @@ def planned_files(snapshot: TableSnapshot, where: Sequence[Condition] = ()) -> P
     return PlannedFiles(len(sizes), sum(sizes))
 
 
+def data_files(snapshot: TableSnapshot) -> list[str]:
+    """Addresses of the files that hold the snapshot's rows, for an engine that reads them itself.
+
+    Files hold other rows too: the engine has to filter by `snapshot.where`.
+
+    Raises:
+        StorageError: Some rows in them are deleted, which only Iceberg's delete files say.
+    """
+    scan = _scan(snapshot, snapshot.where)
+    tasks = planned(scan, snapshot.where) if scan is not None else []
+    if any(task.delete_files for task in tasks):
+        raise StorageError(
+            f"{snapshot.contract.name} has delete files, which another engine has written",
+            expected="data files that hold the table's rows and no other",
+            hint="rewrite the table without them, in the engine that wrote them.",
+        )
+    return [task.file.file_path for task in tasks]
+
+
 def register(
     connection: duckdb.DuckDBPyConnection,
     snapshot: TableSnapshot,
@@ -157,7 +179,7 @@ def register(
     scan = _scan(snapshot, conditions)
     tasks = planned(scan, conditions) if scan is not None else []
     if scan is None or not tasks:
-        source, present = "(SELECT 1 WHERE false)", set[str]()
+        source, present = _NOTHING
     elif any(task.delete_files for task in tasks):
         needed = {*wanted, *(condition.column for condition in conditions)}
         rows = scan.select(*(known for known in scan.projection().column_names if known in needed)).to_arrow()
@@ -167,12 +189,47 @@ def register(
         source, present = quoted(scanned), set(rows.column_names)
     else:
         source, present = _read_files(connection, snapshot, [task.file.file_path for task in tasks])
-    cells = contract_cells(snapshot.contract, present)
-    connection.execute(
-        f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT {', '.join(map(quoted, wanted))} "
-        f"FROM (SELECT {cells} FROM {source}) WHERE {all_of_sql(conditions)}"
-    )
+    _make_view(connection, name, snapshot.contract, wanted, source, present, all_of_sql(conditions))
     return name
+
+
+def register_difference(
+    connection: duckdb.DuckDBPyConnection, before: TableSnapshot, after: TableSnapshot, columns: Sequence[str]
+) -> tuple[str, str]:
+    """Makes a view each of the rows in files that only one of two states of a table has; returns their names.
+
+    A row that is in a file of each view has only been written again.
+    """
+    scans = [_scan(snapshot, snapshot.where) for snapshot in (before, after)]
+    found = [planned(scan, before.where) if scan is not None else [] for scan in scans]
+    if any(task.delete_files for tasks in found for task in tasks):
+        return (
+            register(connection, before, view="before", columns=columns),
+            register(connection, after, view="after", columns=columns),
+        )
+    paths = [{task.file.file_path for task in tasks} for tasks in found]
+    views = ("before", "after")
+    for view, snapshot, own, other in zip(views, (before, after), paths, reversed(paths), strict=True):
+        only = sorted(own - other)
+        source, present = _read_files(connection, snapshot, only) if only else _NOTHING
+        where = all_of_sql(snapshot.where)
+        _make_view(connection, quoted(view), snapshot.contract, columns, source, present, where)
+    return quoted("before"), quoted("after")
+
+
+def _make_view(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    contract: TableContract,
+    columns: Sequence[str],
+    source: str,
+    present: Collection[str],
+    where: str,
+) -> None:
+    connection.execute(
+        f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT {', '.join(map(quoted, columns))} "
+        f"FROM (SELECT {contract_cells(contract, set(present))} FROM {source}) WHERE {where}"
+    )
 
 
 def _scan(snapshot: TableSnapshot, conditions: Sequence[Condition]) -> DataScan | None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlops_platform.contracts import FEATURE_NAMES, TRAINING_SET
+from mlops_platform.contracts import load_feature_set
 from mlops_platform.contracts.ml import TARGET
 from mlops_platform.errors import NotEnoughDataError
+from mlops_platform.feature_pipeline.point_in_time import register_feature_dates
+from mlops_platform.feature_pipeline.versions import require_computed
 from mlops_platform.storage.conditions import Condition
 from mlops_platform.storage.duck import quoted, session
 from mlops_platform.storage.publish import Draft
@@ -20,14 +22,13 @@ from mlops_platform.training_pipeline.labels import LabelledDates, label_sql, la
 if TYPE_CHECKING:
     from datetime import date
 
-    import duckdb
     import pyarrow as pa
 
+    from mlops_platform.contracts import TableContract
     from mlops_platform.settings import Settings
     from mlops_platform.storage.read import TableSnapshot
 
 VALIDATION_PERCENT = 20
-_COLUMNS = ", ".join(map(quoted, ("split", "customer_id", "feature_date", *FEATURE_NAMES, TARGET)))
 
 
 def training_set(settings: Settings, features: TableSnapshot, transactions: TableSnapshot, *, as_of: date) -> Draft:
@@ -40,23 +41,26 @@ def training_set(settings: Settings, features: TableSnapshot, transactions: Tabl
         as_of: Last complete local day.
 
     Raises:
-        NotEnoughDataError: Too little history, feature_dates not computed yet, or only one class.
+        NotEnoughDataError: Too little history, feature_dates not computed yet or before a feature was declared, or only
+            one class.
     """
+    declared = load_feature_set(settings.features_module)
     dates = labelled_dates(as_of, settings.first_partition_day, settings.horizon_days)
+    first = _first_purchase(transactions)
+    # A day before the first purchase has no rows to miss.
+    required = [day for day in dates.all if first is None or day >= first]
     with session(settings) as duck:
-        days = tuple(dates.all)
-        register(duck, features, view="features", where=[Condition("feature_date", "in", days)])
+        register_feature_dates(duck, features, dates.all, required=required)
         view = register(
             duck, transactions, columns=("customer_id", "transaction_date", "amount"),
-            where=[Condition("transaction_date", "<=", as_of), Condition("transaction_date", ">", min(days))],
+            where=[Condition("transaction_date", "<=", as_of), Condition("transaction_date", ">", min(dates.all))],
         )  # fmt: skip
         duck.execute(f"CREATE TEMP TABLE purchases AS SELECT * FROM {view} WHERE amount > 0")
-        first = _first_purchase(transactions)
-        _require_features(duck, dates, first)
-        rows = duck.sql(_dataset_sql(settings, dates)).to_arrow_table()
+        rows = duck.sql(_dataset_sql(settings, declared.training_set, dates)).to_arrow_table()
+    require_computed(rows, declared.names)
     _require_both_classes(rows, dates)
     return Draft(
-        TRAINING_SET,
+        declared.training_set,
         rows,
         properties={
             "as-of": as_of.isoformat(),
@@ -73,35 +77,27 @@ def training_set(settings: Settings, features: TableSnapshot, transactions: Tabl
     )
 
 
-def _dataset_sql(settings: Settings, dates: LabelledDates) -> str:
+def _dataset_sql(settings: Settings, contract: TableContract, dates: LabelledDates) -> str:
     # Whole feature_dates only; md5 and not hash(): the split must be the same for every version of DuckDB.
     held_back = f"('0x' || substr(md5(customer_id), 1, 8))::BIGINT % 100 < {VALIDATION_PERCENT}"
     return f"""
         WITH rows AS (SELECT * FROM features WHERE {population_sql(settings.population_days)}),
              labels AS ({label_sql("purchases", "rows", settings.horizon_days)})
-        SELECT {_COLUMNS} FROM (
+        SELECT {_cells(contract)} FROM (
             SELECT *, CASE WHEN feature_date = DATE '{dates.evaluation}' THEN 'test'
                            WHEN {held_back} THEN 'validation' ELSE 'train' END AS split
             FROM rows JOIN labels USING (customer_id, feature_date))
         ORDER BY feature_date, customer_id"""
 
 
+def _cells(contract: TableContract) -> str:
+    return ", ".join(map(quoted, contract.column_names))
+
+
 def _first_purchase(transactions: TableSnapshot) -> date | None:
     with transactions.relation(("transaction_date", "amount")) as (duck, view):
         first: date | None = scalar(duck, f"SELECT min(transaction_date) FROM {view} WHERE amount > 0")
     return first
-
-
-def _require_features(duck: duckdb.DuckDBPyConnection, dates: LabelledDates, first: date | None) -> None:
-    found = {row[0] for row in duck.execute("SELECT DISTINCT feature_date FROM features").fetchall()}
-    # A day before the first purchase has no rows to miss.
-    missing = [day for day in dates.all if day not in found and (first is None or day >= first)]
-    if missing:
-        raise NotEnoughDataError(
-            f"feature_store.customer_features has no rows for feature_date {', '.join(map(str, missing))}",
-            expected=f"the {len(dates.all)} feature_dates of a training as of this day",
-            hint="materialize these partitions of customer_features in the Dagster UI, or run `mlops demo`.",
-        )
 
 
 def _require_both_classes(rows: pa.Table, dates: LabelledDates) -> None:
@@ -130,9 +126,10 @@ def split_rows(rows: pa.Table, split: str) -> pa.Table:
 
 def data_digest(settings: Settings, snapshot: TableSnapshot) -> str:
     """Digest of the training rows themselves, whatever snapshot or order they stand in."""
+    cells = _cells(snapshot.contract)
     with session(settings) as duck:
         view = register(duck, snapshot)
         rows = duck.execute(
-            f"SELECT md5(string_agg(h, '' ORDER BY h)) FROM (SELECT md5(to_json(({_COLUMNS}))::VARCHAR) h FROM {view})"
+            f"SELECT md5(string_agg(h, '' ORDER BY h)) FROM (SELECT md5(to_json(({cells}))::VARCHAR) h FROM {view})"
         ).fetchall()
     return str(rows[0][0])

@@ -72,10 +72,10 @@ def code_digest() -> str:
     """Digest of the source that shapes a model: part of its identity."""
     import hashlib
 
-    from mlops_platform.feature_pipeline import transformer
+    from mlops_platform.feature_pipeline import columns, transformer
     from mlops_platform.training_pipeline import train
 
     found = hashlib.sha256()
-    for module in (transformer, train, inspect.getmodule(make_model)):
+    for module in (columns, transformer, train, inspect.getmodule(make_model)):
         found.update(inspect.getsource(module).encode())  # type: ignore[arg-type]
     return found.hexdigest()[:16]

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
-from mlops_platform.contracts import FEATURE_NAMES, PROMOTIONS
+from mlops_platform.contracts import PROMOTIONS
 from mlops_platform.contracts.ml import TARGET
 from mlops_platform.contracts.schemas import arrow_schema
 from mlops_platform.storage.conditions import Condition
@@ -54,7 +54,7 @@ class Evaluation:
         recency: Difference to days_since_last_transaction alone.
         churn_score: Difference to churn_score alone.
         champion_version: Production version at the time.
-        champion: Difference to it.
+        champion: Difference to it; None where it can't be had, since it needs a feature that is no longer declared.
     """
 
     run_id: str
@@ -108,6 +108,7 @@ def evaluate_held_out(
 
     champion = manager.in_stage(settings.model_name, PRODUCTION)
     rival = champion if champion is not None and champion.run_id != trained.run_id else None
+    theirs = _rival_scores(manager, rival.run_id, rows) if rival is not None else None
     found = Evaluation(
         run_id=trained.run_id,
         evaluation_date=rows.column("feature_date")[0].as_py(),
@@ -117,7 +118,7 @@ def evaluate_held_out(
         recency=against(rows.column("days_since_last_transaction").to_numpy()),
         churn_score=against(rows.column("churn_score").to_numpy()),
         champion_version=champion.version if champion is not None else None,
-        champion=against(_scores(manager, rival.run_id, rows)) if rival is not None else None,
+        champion=against(theirs) if theirs is not None else None,
     )
     manager.log_metrics(trained.run_id, found.figures())
     return found
@@ -178,7 +179,15 @@ def gate(evaluation: Evaluation) -> str | None:
 
 
 def _scores(manager: MLflowManager, run_id: str, rows: pa.Table) -> Any:
-    return manager.load_model(run_id).predict_proba(rows.select(FEATURE_NAMES))[:, 1]
+    return manager.load_model(run_id).predict_proba(rows)[:, 1]
+
+
+def _rival_scores(manager: MLflowManager, run_id: str, rows: pa.Table) -> Any | None:
+    """The champion's scores; None where it needs a feature that is declared no longer: it can't score anybody then."""
+    pipeline = manager.load_model(run_id)
+    if set(pipeline["features"].feature_names_in_) - set(rows.column_names):
+        return None
+    return pipeline.predict_proba(rows)[:, 1]
 
 
 def _sample(n: int) -> Any:

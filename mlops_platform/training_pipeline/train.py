@@ -11,8 +11,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mlops_platform.contracts import FEATURE_NAMES
-from mlops_platform.contracts.features import FEATURE_VERSION
+from mlops_platform.contracts import load_feature_set
 from mlops_platform.contracts.ml import TARGET
 from mlops_platform.errors import InputError
 from mlops_platform.training_pipeline.dataset import data_digest, split_rows
@@ -79,7 +78,8 @@ def train(
     Raises:
         InputError: Unknown model type or hyperparameter.
     """
-    model = make_model(model_type, hyperparameters)
+    features = load_feature_set(settings.features_module)
+    model = make_model(model_type, hyperparameters).set_params(features__features=list(features.names))
     parameters = {"model_type": model_type, **model["classifier"].get_params()}
     identity = _identity(data_digest(settings, training), parameters)
     known = manager.finished_run(settings.experiment_name, identity)
@@ -91,7 +91,7 @@ def train(
     run_tags = {
         IDENTITY_TAG: identity,
         MODEL_TYPE_TAG: model_type,
-        "feature_version": FEATURE_VERSION,
+        "feature_version": features.version,
         "data_version": str(training.snapshot_id),
         TRAINING_SNAPSHOT_TAG: str(training.snapshot_id),
         **(tags or {}),
@@ -107,19 +107,20 @@ def _fit(manager: MLflowManager, run_id: str, model: Any, parameters: dict[str, 
         if value is not None:
             manager.client.log_param(run_id, key, value)
     try:
-        model.fit(train_rows.select(FEATURE_NAMES), _labels(train_rows))
+        model.fit(train_rows, _labels(train_rows))
     except ValueError as error:
         # The rows passed their contract: what a classifier refuses is a value of its parameters.
         raise InputError(
             f"{parameters['model_type']} refuses its hyperparameters: {str(error).strip().splitlines()[0]}",
             expected="values of the types its documentation names",
         ) from error
-    probabilities = model.predict_proba(validation.select(FEATURE_NAMES))[:, 1]
+    probabilities = model.predict_proba(validation)[:, 1]
     threshold = best_threshold(_labels(validation), probabilities)
     quality = evaluate(_labels(validation), probabilities, threshold)
     manager.log_metrics(run_id, {f"validation_{key}": value for key, value in quality.as_dict().items()})
     manager.log_metrics(run_id, {"train_rows": train_rows.num_rows, "validation_rows": validation.num_rows})
-    manager.log_model(run_id, model, train_rows.slice(0, 5).select(FEATURE_NAMES).to_pandas())
+    names = list(model["features"].feature_names_in_)
+    manager.log_model(run_id, model, train_rows.slice(0, 5).select(names).to_pandas())
     manager.client.set_tag(run_id, THRESHOLD_TAG, repr(threshold))
     return threshold
 

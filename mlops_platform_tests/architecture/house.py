@@ -27,13 +27,21 @@ ALLOWED: dict[str, set[str]] = {
     "orchestration": _GROUND | _PIPELINES | {"erasure", "home_backup", "monitoring"},
     "definitions": {"orchestration", "settings", "errors"},
     "console": {"data_pipeline", "erasure", "home_backup", "orchestration", "errors", "storage"},
-    "cli": _GROUND | _PIPELINES | {"erasure", "home_backup", "monitoring", "orchestration", "definitions", "console"},
+    "console_features": {"console", "contracts", "errors", "feature_pipeline"},
+    "cli_options": {"console", "errors", "settings"},
+    "cli_features": _GROUND | _PIPELINES | {"cli_options", "console", "console_features", "orchestration", "definitions"},
+    "cli": _GROUND
+    | _PIPELINES
+    | {"cli_features", "cli_options", "console", "definitions", "erasure", "home_backup", "monitoring", "orchestration"},
     "airflow_pack": {"definitions", "errors", "settings"},
     "serving": {"inference_pipeline", "errors", "settings"},
 }
 
 # Part → parts it reaches only inside the functions that need them: `mlops query` must not pay for Dagster.
-LAZY: dict[str, set[str]] = {"cli": {"definitions", "orchestration"}}
+LAZY: dict[str, set[str]] = {
+    "cli": {"definitions", "orchestration"},
+    "cli_features": {"definitions", "orchestration"},
+}
 
 # The only parts that import dagster or its libraries.
 DAGSTER_PARTS = {"orchestration", "definitions"}
@@ -42,13 +50,14 @@ DAGSTER_PARTS = {"orchestration", "definitions"}
 ENVIRONMENT_PARTS = {"settings"}
 
 # Parts that may ask what time it is. Everything else gets days, ticks and instants as arguments.
-CLOCK_PARTS = {"clock", "cli", "orchestration", "serving"}
+CLOCK_PARTS = {"clock", "cli", "cli_features", "orchestration", "serving"}
 
 # Documented calls and `python -m` entry points inside pipelines: without an argument they mean now, or the last
 # complete day or tick.
 CLOCK_MODULES = {
     "mlops_platform.data_pipeline.ingestion_pipeline",
     "mlops_platform.feature_pipeline.__main__",
+    "mlops_platform.feature_pipeline.pipeline",
     "mlops_platform.inference_pipeline.batch",
     "mlops_platform.training_pipeline.train",
 }
@@ -66,6 +75,7 @@ HEAVY = {
     "pandas",
     "pandera",
     "pyiceberg",
+    "pyspark",
     "scipy",
     "skops",
     "sklearn",

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mlops_platform.contracts import FEATURE_NAMES, TRAINING_SET
+from mlops_platform.contracts import STANDARD
 from mlops_platform.contracts.ml import TARGET
 from mlops_platform.settings import Settings, apply_exports, load_settings
 from mlops_platform.storage.lake import Lake
@@ -58,8 +58,8 @@ def _bare_xgboost(settings: Settings) -> float:
     from mlops_platform.training_pipeline.dataset import split_rows
     from mlops_platform.training_pipeline.models import make_model
 
-    rows = split_rows(Lake(settings).snapshot(TRAINING_SET).to_arrow(), "train")
-    matrix = FeatureTransformer().fit_transform(rows.select(FEATURE_NAMES))
+    rows = split_rows(Lake(settings).snapshot(STANDARD.training_set).to_arrow(), "train")
+    matrix = FeatureTransformer().fit_transform(rows.select(STANDARD.names))
     labels = rows.column(TARGET).to_numpy()
     took = []
     for _ in range(3):

@@ -9,14 +9,10 @@ from __future__ import annotations
 
 import json
 import os
-import resource
-import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -36,10 +32,11 @@ from mlops_platform.storage.conditions import all_time
 from mlops_platform.storage.lake import Lake
 from mlops_platform.storage.publish import Draft
 from mlops_platform.storage.rows import gather
+from mlops_platform_tests.benchmarks.measuring import ROUNDS, interleaved, peak_mb, ratio, show
 from mlops_platform_tests.integration.postgres import find_programs, running
 
 REPORT = Path(".mlops/bench/lake.json")
-ROWS, MANY_ROWS, ROUNDS = 10_000_000, 50_000_000, 3
+ROWS, MANY_ROWS = 10_000_000, 50_000_000
 AT = datetime(2025, 6, 1, tzinfo=UTC)
 # Two years of transactions of 200,000 customers, in the order they happened.
 _MOMENT = "TIMESTAMP '2023-01-01' + to_seconds((i * 63072000 // {rows})::BIGINT)"
@@ -55,11 +52,11 @@ def main() -> None:
     found: dict[str, Any] = {"rows": rows, "rounds": ROUNDS}
     with tempfile.TemporaryDirectory() as folder:
         found["publish"] = _publish(Path(folder), rows)
-        _show(found["publish"])
+        show(found["publish"])
         found["ingestion"] = _ingestion(Path(folder), rows)
-        _show(found["ingestion"])
+        show(found["ingestion"])
         found["memory"] = {"rows": many, **{part: _memory(part, many) for part in ("bronze", "silver")}}
-        _show(found["memory"])
+        show(found["memory"])
     REPORT.parent.mkdir(parents=True, exist_ok=True)
     REPORT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
@@ -91,13 +88,13 @@ def _publish(folder: Path, rows: int) -> dict[str, Any]:
     def publish() -> None:
         Lake(load_settings(home=folder / "home")).publish(draft)
 
-    took = _interleaved(
+    took = interleaved(
         {"one_file": one_file, "a_file_a_day": a_file_a_day, "publish": publish}, folder, ("plain", "home")
     )
     return {
         **took,
-        "publish_over_a_file_a_day": _ratio(took, "publish", "a_file_a_day"),
-        "publish_over_one_file": _ratio(took, "publish", "one_file"),
+        "publish_over_a_file_a_day": ratio(took, "publish", "a_file_a_day"),
+        "publish_over_one_file": ratio(took, "publish", "one_file"),
     }
 
 
@@ -131,8 +128,8 @@ def _ingestion(folder: Path, rows: int) -> dict[str, Any]:
             lake.publish(new_rows(lake, url, TRANSACTIONS, source="crm", ingested_at=AT))
 
         bare()
-        took = _interleaved({"bare_read": bare, "ingestion": ingest}, folder, ("home",))
-    return {**took, "ingestion_over_bare_read": _ratio(took, "ingestion", "bare_read")}
+        took = interleaved({"bare_read": bare, "ingestion": ingest}, folder, ("home",))
+    return {**took, "ingestion_over_bare_read": ratio(took, "ingestion", "bare_read")}
 
 
 def _memory(part: str, rows: int) -> dict[str, Any]:
@@ -154,16 +151,7 @@ def _memory_part(part: str, rows: int) -> None:
         lake.publish(Draft(BRONZE_TRANSACTIONS, gather(lake.settings, BRONZE_TRANSACTIONS, reader)))
     if part == "silver":
         lake.publish(silver_draft(lake, SILVER))
-    sys.stdout.write(json.dumps({"peak_mb": _peak_mb(), "seconds": round(time.perf_counter() - started, 1)}))
-
-
-def _peak_mb() -> int:
-    """Peak resident memory of this process alone: `ru_maxrss` begins with its parent's."""
-    status = Path("/proc/self/status")
-    if not status.is_file():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 2**20
-    found = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-    return int(found.split()[1]) // 1024
+    sys.stdout.write(json.dumps({"peak_mb": peak_mb(), "seconds": round(time.perf_counter() - started, 1)}))
 
 
 def _silver_rows(rows: int) -> pa.Table:
@@ -191,33 +179,6 @@ def _bronze_sql(rows: int) -> str:
         NULL::VARCHAR AS deleted_at, TIMESTAMPTZ '2025-06-01 00:00:00+00' AS _ingested_at, 'b1' AS _batch_id,
         'crm' AS _source, NULL::BOOLEAN AS _is_tombstone
         FROM range({rows}) AS r(i)"""
-
-
-def _interleaved(parts: dict[str, Callable[[], None]], folder: Path, leftovers: tuple[str, ...]) -> dict[str, Any]:
-    """Median wall and CPU seconds of each part over interleaved rounds; what a round writes is removed after it."""
-    wall: dict[str, list[float]] = {name: [] for name in parts}
-    cpu: dict[str, list[float]] = {name: [] for name in parts}
-    for _ in range(ROUNDS):
-        for name, part in parts.items():
-            started, spent = time.perf_counter(), time.process_time()
-            part()
-            wall[name].append(time.perf_counter() - started)
-            cpu[name].append(time.process_time() - spent)
-        for leftover in leftovers:
-            shutil.rmtree(folder / leftover, ignore_errors=True)
-    return {
-        name: {"seconds": round(statistics.median(wall[name]), 2), "cpu": round(statistics.median(cpu[name]), 2)}
-        for name in parts
-    }
-
-
-def _ratio(took: dict[str, Any], part: str, baseline: str) -> float:
-    return round(took[part]["seconds"] / took[baseline]["seconds"], 2)
-
-
-def _show(found: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(found, indent=1) + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from mlops_platform.contracts import ALL_CONTRACTS, TableContract
+from mlops_platform.contracts import TableContract, all_contracts
 from mlops_platform.definitions import build_definitions
 from mlops_platform.settings import Settings, load_settings
 from mlops_platform.storage.lake import Lake
@@ -107,8 +107,7 @@ def checks(defs: dg.Definitions) -> dict[str, dict[str, dg.AssetCheckSpec]]:
 
 
 def contract_of(table: str) -> TableContract:
-    (found,) = [contract for contract in ALL_CONTRACTS if contract.name == table]
-    return found
+    return all_contracts()[table]
 
 
 class TestLoading:

@@ -13,13 +13,13 @@ import dagster as dg
 import pytest
 
 from mlops_platform.contracts import (
-    ALL_CONTRACTS,
     BRONZE_TRANSACTIONS,
-    CUSTOMER_FEATURES,
     QUARANTINE,
     SILVER_CUSTOMERS,
     SILVER_TRANSACTIONS,
+    STANDARD,
     TableContract,
+    all_contracts,
 )
 from mlops_platform.contracts.schemas import CHECK_NAMES
 from mlops_platform.data_pipeline.processing import SILVER_CHECKS
@@ -160,10 +160,11 @@ class TestARun:
     def test_the_same_again_commits_nothing(self, home: Settings, instance: dg.DagsterInstance) -> None:
         made = Home(home, instance)
         assert made.run().success
-        before = {contract.name: made.lake.snapshot(contract).snapshot_id for contract in ALL_CONTRACTS}
+        before = {name: made.lake.snapshot(contract).snapshot_id for name, contract in all_contracts().items()}
         again = made.run()
         assert again.success
-        assert {contract.name: made.lake.snapshot(contract).snapshot_id for contract in ALL_CONTRACTS} == before
+        after = {name: made.lake.snapshot(contract).snapshot_id for name, contract in all_contracts().items()}
+        assert after == before
         events = [event.materialization for event in again.get_asset_materialization_events()]
         assert len(events) == 4
         assert {event.metadata["is_new_snapshot"].value for event in events} == {False}
@@ -176,10 +177,10 @@ class TestARun:
         result = made.run([list(key.path)], partition_key=None, tags=tags)
         assert result.success
         days = {"2024-03-02", "2024-03-03", "2024-03-04"}
-        assert {row["feature_date"].isoformat() for row in made.rows(CUSTOMER_FEATURES)} == days
+        assert {row["feature_date"].isoformat() for row in made.rows(STANDARD.customer_features)} == days
         assert instance.get_materialized_partitions(key) == days
-        assert made.lake.properties(CUSTOMER_FEATURES)["feature-dates"] == "2024-03-02/2024-03-04"
-        table = made.lake.snapshot(CUSTOMER_FEATURES).table
+        assert made.lake.properties(STANDARD.customer_features)["feature-dates"] == "2024-03-02/2024-03-04"
+        table = made.lake.snapshot(STANDARD.customer_features).table
         assert table is not None
         assert {s.summary.get("mlops.run-id") for s in table.snapshots() if s.summary} == {result.run_id}
 
@@ -192,4 +193,4 @@ class TestARun:
         made.settings = made.settings.model_copy(update={"history_start": date(2024, 2, 1)})
         assert not made.run([list(key.path)], partition_key="2024-02-10").success
         assert instance.get_materialized_partitions(key) == set()
-        assert made.rows(CUSTOMER_FEATURES) == []
+        assert made.rows(STANDARD.customer_features) == []

@@ -46,7 +46,7 @@ def run_line(home: Path, crm: Path, number: int) -> None:
     for silver in SILVER_TABLES:
         lake.publish(silver_draft(lake, silver))
     transactions = lake.snapshot(SILVER_TABLES[1].contract)
-    lake.publish(features_draft(lake.settings, transactions, FEATURE_DATE, FEATURE_DATE, created_at=at))
+    lake.publish(features_draft(lake, transactions, [FEATURE_DATE], created_at=at))
 
 
 def change_crm(crm: Path, number: int) -> None:

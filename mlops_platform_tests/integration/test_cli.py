@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mlops_platform.contracts import ALL_CONTRACTS, BRONZE_TRANSACTIONS, QUARANTINE, SILVER_CUSTOMERS
+from mlops_platform.contracts import BRONZE_TRANSACTIONS, QUARANTINE, SILVER_CUSTOMERS, all_contracts
 from mlops_platform.contracts.schemas import arrow_schema
 from mlops_platform.data_pipeline.crm_load import seed
 from mlops_platform.settings import load_settings
@@ -60,7 +60,7 @@ def demo(home: Path, url: str, *more: str, **environment: str) -> Done:
 def written(home: Path) -> set[str]:
     """Tables of the home that hold a snapshot."""
     lake = Lake(load_settings(home=home))
-    return {contract.name for contract in ALL_CONTRACTS if lake.snapshot(contract).snapshot_id is not None}
+    return {name for name, contract in all_contracts().items() if lake.snapshot(contract).snapshot_id is not None}
 
 
 class TestTheCrmIsNoUse:

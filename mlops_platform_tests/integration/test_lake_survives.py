@@ -21,10 +21,10 @@ from sqlalchemy.exc import OperationalError
 from mlops_platform.contracts import (
     BRONZE_CUSTOMERS,
     BRONZE_TRANSACTIONS,
-    CUSTOMER_FEATURES,
     QUARANTINE,
     SILVER_CUSTOMERS,
     SILVER_TRANSACTIONS,
+    STANDARD,
     TableContract,
 )
 from mlops_platform.errors import ContractError
@@ -38,7 +38,14 @@ from mlops_platform_tests.integration.writers import append_and_replace, poll, s
 from mlops_platform_tests.scale import rounds
 from mlops_platform_tests.unit.storage.things import APPEND, FEB, JAN, RANGE, on, rows
 
-LINE = (BRONZE_CUSTOMERS, BRONZE_TRANSACTIONS, SILVER_CUSTOMERS, SILVER_TRANSACTIONS, QUARANTINE, CUSTOMER_FEATURES)
+LINE = (
+    BRONZE_CUSTOMERS,
+    BRONZE_TRANSACTIONS,
+    SILVER_CUSTOMERS,
+    SILVER_TRANSACTIONS,
+    QUARANTINE,
+    STANDARD.customer_features,
+)
 # They record the writing itself.
 WRITING = frozenset({"_batch_id", "_ingested_at", "_created_at"})
 

@@ -15,13 +15,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from mlops_platform.contracts import CUSTOMER_FEATURES, QUARANTINE, SILVER_CUSTOMERS, SILVER_TRANSACTIONS
+from mlops_platform.contracts import QUARANTINE, SILVER_CUSTOMERS, SILVER_TRANSACTIONS, STANDARD
 from mlops_platform.data_pipeline.crm import SOURCE_TABLES, span
 from mlops_platform.data_pipeline.crm_load import Load, import_files
 from mlops_platform.data_pipeline.ingestion import new_rows
 from mlops_platform.data_pipeline.processing import silver_draft
 from mlops_platform.data_pipeline.transformations import SILVER_TABLES
-from mlops_platform.feature_pipeline.extract import compute_features
+from mlops_platform.feature_pipeline.compute import compute_features
 from mlops_platform.settings import load_settings
 from mlops_platform.storage.lake import Lake
 from mlops_platform.storage.publish import Draft
@@ -109,7 +109,7 @@ def test_every_cell_of_every_customer_is_the_oracles(imported: Imported) -> None
         found = by_customer(rows.filter(pc.equal(rows["feature_date"], day)))
         assert len(found) > imported.known.customers * 0.75
         assert differences(found, features_at(purchases, day)) == []
-    outcomes = Draft(CUSTOMER_FEATURES, rows).audit()
+    outcomes = Draft(STANDARD.customer_features, rows).audit()
     assert [outcome.name for outcome in outcomes if not outcome.passed] == []
 
 

@@ -25,7 +25,7 @@ import psutil
 import pyarrow as pa
 import pytest
 
-from mlops_platform.contracts import FEATURES, ONLINE_PREDICTIONS
+from mlops_platform.contracts import ONLINE_PREDICTIONS, STANDARD
 from mlops_platform.contracts.table import ColumnType
 from mlops_platform.inference_pipeline.prediction_log import collect, retire
 from mlops_platform.inference_pipeline.predictor import Predictor
@@ -84,7 +84,7 @@ def features_table(rows: int, seed: int) -> pa.Table:
     """Random rows inside the contract."""
     rng = np.random.default_rng(seed)
     columns = {}
-    for feature in FEATURES:
+    for feature in STANDARD.features:
         column = feature.column
         if column.type is ColumnType.STRING:
             columns[column.name] = pa.array(rng.choice(column.isin or ["card", "cash", "unknown"], rows).tolist())
@@ -259,7 +259,7 @@ def test_another_method_is_refused(server: Server) -> None:
 def test_the_model_and_the_page_describe_themselves(server: Server) -> None:
     model = server.http.get("/model").json()
     assert model.items() >= {"version": "1", "stage": "Production", "threshold": 0.4}.items()
-    assert [feature["name"] for feature in model["features"]] == [feature.name for feature in FEATURES]
+    assert [feature["name"] for feature in model["features"]] == [feature.name for feature in STANDARD.features]
     page = server.http.get("/").text
     assert "http" not in page.replace("http-equiv", "")  # loads nothing from elsewhere
     document = server.http.get("/docs.json").json()

@@ -11,14 +11,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from mlops_platform.contracts import FEATURE_NAMES
+from mlops_platform.contracts import STANDARD
 
 Cells = Mapping[str, object]
 
 
 def by_customer(rows: pa.Table) -> dict[str, dict[str, Any]]:
     """Feature cells by customer; a customer may have one row only."""
-    found = {row["customer_id"]: {name: row[name] for name in FEATURE_NAMES} for row in rows.to_pylist()}
+    found = {row["customer_id"]: {name: row[name] for name in STANDARD.names} for row in rows.to_pylist()}
     assert len(found) == rows.num_rows
     return found
 

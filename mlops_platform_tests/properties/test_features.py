@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlops_platform.contracts import CUSTOMER_FEATURES, FEATURE_NAMES, SILVER_TRANSACTIONS
+from mlops_platform.contracts import SILVER_TRANSACTIONS, STANDARD
 from mlops_platform.data_pipeline.crm import TRANSACTIONS
 from mlops_platform.data_pipeline.crm_load import seed
 from mlops_platform.data_pipeline.ingestion import new_rows
@@ -24,9 +24,9 @@ from mlops_platform.data_pipeline.synthetic import generate
 from mlops_platform.data_pipeline.synthetic_model import SyntheticModel
 from mlops_platform.data_pipeline.transformations import TRANSACTIONS as SILVER
 from mlops_platform.errors import InputError, NotEnoughDataError
-from mlops_platform.feature_pipeline import extract
-from mlops_platform.feature_pipeline.extract import compute_features, feature_sql
-from mlops_platform.feature_pipeline.load import features_draft
+from mlops_platform.feature_pipeline.compute import compute_features
+from mlops_platform.feature_pipeline.load import days_between, features_draft
+from mlops_platform.feature_pipeline.transform import feature_sql
 from mlops_platform.settings import load_settings
 from mlops_platform.storage.conditions import Condition
 from mlops_platform.storage.lake import Lake
@@ -34,36 +34,19 @@ from mlops_platform_tests.oracles.features import Purchase, features_at
 from mlops_platform_tests.oracles.histories import transactions
 from mlops_platform_tests.oracles.silver import silver
 from mlops_platform_tests.properties.comparing import by_customer, differences
+from mlops_platform_tests.properties.delivering import DAYS, REPEATABLE, delivered
 
-REPEATABLE = settings(max_examples=60, derandomize=True, database=None, deadline=None)
-# Compiling the SQL of one day costs 0.3 s, six times its run: few days, each compiled once.
-DAYS = [date(2024, 2, 29), date(2023, 2, 28), date(2024, 3, 1), date(2023, 12, 31), date(2025, 1, 1), date(2011, 7, 16)]
 compiled = functools.cache(feature_sql)
 AT = datetime(2024, 8, 1, tzinfo=UTC)
 UNTIL = date(2024, 6, 30)
 SEED = {"customers": 200, "days": 400, "seed": 20240630, "until": UNTIL}
-SCHEMA = pa.schema(
-    [
-        ("customer_id", pa.string()),
-        ("transaction_date", pa.date32()),
-        ("transaction_hour", pa.int32()),
-        ("amount", pa.decimal128(18, 2)),
-        ("category", pa.string()),
-        ("payment_method", pa.string()),
-    ]
-)
 
 
 def computed(purchases: Iterable[Purchase], feature_date: date) -> dict[str, dict[str, Any]]:
     """Features of one day by the platform's SQL, over a table in memory."""
-    names = SCHEMA.names
-    rows = [(p.customer_id, p.day, p.local_ts.hour, p.amount, p.category, p.payment_method) for p in purchases]
-    table = pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows], schema=SCHEMA)
-    with duckdb.connect() as connection:
-        connection.register("delivered", table)
-        connection.execute("CREATE TABLE purchases AS SELECT * FROM delivered")
-        found = connection.sql(compiled(feature_date, table="purchases")).to_arrow_table()
-    assert found.schema.names == ["customer_id", "feature_date", *FEATURE_NAMES]
+    with delivered(purchases) as connection:
+        found = connection.sql(compiled(feature_date, table="bought")).to_arrow_table()
+    assert found.schema.names == ["customer_id", "feature_date", *STANDARD.names]
     assert set(found["feature_date"].to_pylist()) <= {feature_date}
     return by_customer(found)
 
@@ -135,10 +118,8 @@ class Seeded:
 
 
 @pytest.fixture(scope="module")
-def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seeded]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(extract, "feature_sql", compiled)
-        yield Seeded(tmp_path_factory.mktemp("seeded"))
+def seeded(tmp_path_factory: pytest.TempPathFactory) -> Seeded:
+    return Seeded(tmp_path_factory.mktemp("seeded"))
 
 
 class TestThroughTheTables:
@@ -170,7 +151,7 @@ class TestThroughTheTables:
 
     def test_published_again_they_are_no_new_snapshot(self, seeded: Seeded) -> None:
         def publish(first: date, last: date, at: datetime = AT) -> tuple[int | None, bool]:
-            draft = features_draft(seeded.lake.settings, seeded.transactions, first, last, created_at=at)
+            draft = features_draft(seeded.lake, seeded.transactions, days_between(first, last), created_at=at)
             result = seeded.lake.publish(draft)
             return result.snapshot_id, result.is_new
 
@@ -178,18 +159,18 @@ class TestThroughTheTables:
         assert is_new
         assert publish(UNTIL - timedelta(days=1), UNTIL, AT + timedelta(hours=1)) == (first, False)
         assert publish(UNTIL, UNTIL) == (first, False)
-        stored = seeded.lake.snapshot(CUSTOMER_FEATURES, where=[Condition("feature_date", "=", UNTIL)])
+        stored = seeded.lake.snapshot(STANDARD.customer_features, where=[Condition("feature_date", "=", UNTIL)])
         assert stored.to_arrow(order_by=["customer_id"]).equals(seeded.features(UNTIL))
 
     def test_days_before_the_history_have_no_rows(self, seeded: Seeded) -> None:
         before = UNTIL - timedelta(days=1000)
         assert seeded.features(before).num_rows == 0
         with pytest.raises(NotEnoughDataError, match=f"no purchase on or before feature_date {before}"):
-            features_draft(seeded.lake.settings, seeded.transactions, before, before, created_at=AT)
+            features_draft(seeded.lake, seeded.transactions, [before], created_at=AT)
 
     def test_days_must_be_a_range(self, seeded: Seeded) -> None:
         with pytest.raises(InputError, match="no range"):
-            features_draft(seeded.lake.settings, seeded.transactions, UNTIL, UNTIL - timedelta(days=1), created_at=AT)
+            days_between(UNTIL, UNTIL - timedelta(days=1))
 
 
 def test_the_sql_is_the_same_every_time_and_of_its_day() -> None:

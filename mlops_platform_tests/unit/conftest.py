@@ -1,18 +1,26 @@
 """One small shop with a training set and an MLflow of its own, made once: tests may add to it, and take nothing away.
 
-Does not belong here: what a shop is (`training_pipeline/worlds.py`); it is imported when a test first asks for it.
+And modules of a user's own features. Does not belong here: what a shop is (`training_pipeline/worlds.py`; it is
+imported when a test first asks for it), or what stands in a module (`own_features.py`).
 """
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+from mlops_platform.contracts import load_feature_set
 from mlops_platform.settings import load_settings
+from mlops_platform_tests.unit.own_features import write_module
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     from mlops_platform.training_pipeline.registry import MLflowManager
+    from mlops_platform_tests.unit.own_features import Declare
     from mlops_platform_tests.unit.training_pipeline.worlds import Shop
 
 
@@ -32,3 +40,17 @@ def mlflow(shop: Shop) -> MLflowManager:
     from mlops_platform.training_pipeline.registry import MLflowManager
 
     return MLflowManager(shop.settings)
+
+
+@pytest.fixture
+def declare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Declare]:
+    """Writes a module of features that can be imported, and gives its name."""
+    monkeypatch.syspath_prepend(tmp_path)
+    # Python's cache of compiled modules goes by the second: one written over within it would be found there.
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    def written(*features: str, name: str | None = None) -> str:
+        return write_module(tmp_path, *features, name=name)
+
+    yield written
+    load_feature_set.cache_clear()

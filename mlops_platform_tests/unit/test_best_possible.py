@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from mlops_platform.contracts import TRAINING_SET
+from mlops_platform.contracts import STANDARD
 from mlops_platform.contracts.schemas import arrow_schema
 from mlops_platform.data_pipeline.crm import TRANSACTIONS
 from mlops_platform.data_pipeline.crm_load import seed, synthetic_model
@@ -73,7 +73,7 @@ def test_it_is_that_of_the_posterior_of_the_true_purchases(tmp_path: Path, timez
     lake.publish(new_rows(lake, url, TRANSACTIONS, source="crm", ingested_at=AT))
     lake.publish(silver_draft(lake, SILVER))
     purchases = true_purchases()
-    lake.publish(Draft(TRAINING_SET, held_out(purchases)))
+    lake.publish(Draft(STANDARD.training_set, held_out(purchases)))
     assert synthetic_model(url) == MODEL
     found = best_possible_auc(lake, MODEL, EVALUATION)
     assert found == pytest.approx(direct_auc(purchases), abs=1e-9)
@@ -84,7 +84,7 @@ def held_out(purchases: list[Purchase]) -> pa.Table:
     """Rows of ml.training_set: the population with its labels as test rows, and train rows of the wrong labels."""
     labels = churned(purchases, EVALUATION)
     inside = sorted(population(purchases, EVALUATION, 365))
-    schema = arrow_schema(TRAINING_SET)
+    schema = arrow_schema(STANDARD.training_set)
     plain = {f.name: "bronze" if pa.types.is_string(f.type) else 0 for f in schema}
     scores = dict.fromkeys(("recency_score", "frequency_score", "monetary_score"), 1)
     rows = [

@@ -38,6 +38,7 @@ class TestPrecedence:
         assert settings.home == tmp_path / ".mlops"
         assert (settings.timezone, settings.horizon_days, settings.population_days) == ("UTC", 90, 365)
         assert (settings.crm_url, settings.as_of, settings.history_start) == (None, None, None)
+        assert settings.engine == "duckdb"
 
     def test_an_argument_beats_the_environment_which_beats_the_file(
         self, monkeypatch: pytest.MonkeyPatch, made: Path
@@ -116,6 +117,8 @@ class TestValues:
             ("DRIFT_THRESHOLD", "0"),
             ("MEMORY_LIMIT_MB", "64"),
             ("INGEST_OVERLAP_DAYS", "-1"),
+            ("ENGINE", "Spark"),
+            ("ENGINE", "athena"),
         ],
     )
     def test_a_bad_value_names_its_variable(

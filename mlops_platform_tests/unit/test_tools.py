@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tools import lockfile, setup_env
+from tools import lockfile, setup_engines, setup_env
 from tools.make_lock import headed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,6 +44,15 @@ def test_the_projects_lock_is_current_hashed_and_names_no_address() -> None:
     pinned = [line for line in lock.splitlines() if "==" in line.partition(";")[0]]
     assert len(pinned) > 100
     assert all(line.endswith("\\") for line in pinned)
+
+
+def test_the_engines_lock_is_current_and_only_what_the_other_lacks() -> None:
+    lock = (ROOT / lockfile.ENGINES_LOCK).read_text()
+    lockfile.check_current(lock, (ROOT / "pyproject.toml").read_text(), lockfile.ENGINES_LOCK)
+    assert "://" not in lock
+    held = lockfile.pins((ROOT / lockfile.LOCK).read_text())
+    assert {"pyspark", "setuptools"} <= lockfile.pins(lock).keys()
+    assert not lockfile.pins(lock).keys() & held.keys()
 
 
 @pytest.mark.parametrize(
@@ -81,6 +90,12 @@ def test_one_pin_is_cut_out_with_all_its_hashes() -> None:
     assert lockfile.pin_with_hashes(LOCK, "uv") == "uv==9.1 \\\n    --hash=sha256:cc \\\n    --hash=sha256:dd\n"
     with pytest.raises(lockfile.LockError, match="does not pin pip"):
         lockfile.pin_with_hashes(LOCK, "pip")
+
+
+def test_what_a_lock_lacks_is_cut_out_with_all_its_hashes() -> None:
+    twice = "c==1 ; os_name == 'nt' \\\n    --hash=sha256:ee\nc==2 ; os_name != 'nt' \\\n    --hash=sha256:ff\n"
+    assert lockfile.beside(COMPILED + twice, LOCK) == twice
+    assert lockfile.beside(COMPILED, LOCK) == ""
 
 
 def test_changes_name_what_moved() -> None:
@@ -178,6 +193,38 @@ def test_a_moved_clone_or_another_interpreter_starts_afresh(clone: Path, recorde
     recorder.calls.clear()
     setup_env.set_up(moved)
     assert recorder.calls == ["create", "install"]
+
+
+def test_the_engines_are_set_up_once_and_anew_for_another_lock(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    def create(venv: Path, _below: Path) -> None:
+        calls.append("create")
+        venv.mkdir(exist_ok=True)
+
+    monkeypatch.setattr(setup_engines, "create", create)
+    monkeypatch.setattr(setup_engines, "install", lambda _venv, _below, _lock: calls.append("install"))
+    (clone / lockfile.ENGINES_LOCK).write_text(LOCK)
+    setup_engines.set_up(clone)
+    setup_engines.set_up(clone)
+    assert calls == ["create", "install"]
+    (clone / lockfile.ENGINES_LOCK).write_text(LOCK.replace("9.1", "9.2"))
+    setup_engines.set_up(clone)
+    assert calls == ["create", "install"] * 2
+    (clone / "pyproject.toml").write_text(PYPROJECT.replace("b>=1", "b>=2"))
+    with pytest.raises(lockfile.LockError, match=r"requirements\.engines\.lock.*make lock"):
+        setup_engines.set_up(clone)
+
+
+def test_the_engines_environment_sees_all_of_the_one_below(tmp_path: Path) -> None:
+    below = tmp_path / "below"
+    (below / "elsewhere").mkdir(parents=True)
+    (below / "elsewhere/editable_project.py").write_text("found = 1")
+    (below / "editable.pth").write_text(str(below / "elsewhere"))
+    setup_engines.create(tmp_path / "venv", below)
+    code = "import editable_project; print(editable_project.found)"
+    run = subprocess.run([tmp_path / "venv/bin/python", "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "1\n"
 
 
 def test_set_up_refuses_a_lock_of_other_dependencies_and_touches_nothing(clone: Path, recorder: Recorder) -> None:

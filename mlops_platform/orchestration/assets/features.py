@@ -6,7 +6,8 @@ from typing import Any
 import dagster as dg
 
 from mlops_platform import clock
-from mlops_platform.feature_pipeline.load import features_draft
+from mlops_platform.contracts import load_feature_set
+from mlops_platform.feature_pipeline.load import days_between, features_draft
 from mlops_platform.orchestration.partitions import SINGLE_RUN, Partitions
 from mlops_platform.orchestration.tables import propose, table_asset
 from mlops_platform.storage.lake import Lake
@@ -18,6 +19,7 @@ def feature_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
 
     @table_asset(
         ["feature_store", "customer_features"],
+        features=load_feature_set(partitions.settings.features_module),
         ins={"transactions": dg.AssetIn(["silver", "transactions"])},
         partitions_def=partitions.days,
         backfill_policy=SINGLE_RUN,
@@ -27,8 +29,7 @@ def feature_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
     ) -> Iterator[Any]:
         first, last = partitions.day_span(context)
         created_at = clock.now(lake.settings)
-        yield from propose(
-            lake.settings, features_draft(lake.settings, transactions, first, last, created_at=created_at)
-        )
+        draft = features_draft(lake, transactions, days_between(first, last), created_at=created_at)
+        yield from propose(lake.settings, draft)
 
     return [customer_features]

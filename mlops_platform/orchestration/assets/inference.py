@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from mlops_platform import clock
-from mlops_platform.contracts import PREDICTIONS, TRAINING_SET
+from mlops_platform.contracts import PREDICTIONS
 from mlops_platform.inference_pipeline import batch
 from mlops_platform.inference_pipeline.batch import InferenceInput
 from mlops_platform.inference_pipeline.prediction_log import REJECTED_CHECK, collect
@@ -98,12 +98,12 @@ def inference_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
         lake: dg.ResourceParam[Lake],
     ) -> Iterator[Any]:
         predictor = Predictor.load(lake.settings, version=serving_model)
-        training = lake.snapshot(TRAINING_SET, snapshot_id=predictor.training_snapshot_id)
+        training = lake.snapshot(lake.features.training_set, snapshot_id=predictor.training_snapshot_id)
         window = partitions.tick(context.partition_key)
         draft, _, path = tick.drift_report(
             lake.settings,
             batch.reference_rows(lake.settings, predictor, training),
-            tick.scored_rows(lake.settings, features, predictions, window),
+            tick.scored_rows(lake.settings, features, predictions, window, predictor.feature_names),
             tick=window,
             model_name=serving_model.name,
             model_version=serving_model.version,

@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 
 from mlops_platform import clock
+from mlops_platform.contracts import load_feature_set
 from mlops_platform.orchestration.partitions import Partitions
 from mlops_platform.orchestration.tables import propose, reference_asset, table_asset
 from mlops_platform.storage.lake import Lake
@@ -25,6 +26,7 @@ def training_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
 
     @table_asset(
         ["ml", "training_set"],
+        features=load_feature_set(partitions.settings.features_module),
         ins={
             "features": dg.AssetIn(["feature_store", "customer_features"]),
             "transactions": dg.AssetIn(["silver", "transactions"]),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from mlops_platform.contracts import PREDICTIONS, TRAINING_SET
+from mlops_platform.contracts import PREDICTIONS, STANDARD
 from mlops_platform.storage.maintenance.tables import own_tables
 
 if TYPE_CHECKING:
@@ -47,8 +47,9 @@ def referenced_snapshots(lake: Lake) -> set[int]:
         found = {int(row[0]) for row in duck.execute(f"SELECT DISTINCT feature_snapshot_id FROM {view}").fetchall()}
     for name, table in own_tables(lake.catalog).items():
         current = table.current_snapshot()
-        snapshots = table.snapshots() if name == TRAINING_SET.name else [current] if current is not None else []
-        if name == TRAINING_SET.name:
+        is_training_set = name == STANDARD.training_set.name
+        snapshots = table.snapshots() if is_training_set else [current] if current is not None else []
+        if is_training_set:
             found |= {snapshot.snapshot_id for snapshot in snapshots}
         found |= {snapshot_id for snapshot in snapshots for snapshot_id in _named(snapshot)}
     return found

@@ -7,10 +7,10 @@ one that a file lacks is null. Does not belong here: which files are rewritten a
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from mlops_platform.contracts import Column, ColumnType, TableContract
 from mlops_platform.errors import StorageError
+from mlops_platform.storage.catalog import column_type, stored_contract
 from mlops_platform.storage.commit import PUBLISH_ID
 from mlops_platform.storage.duck import parquet_source
 from mlops_platform.storage.publish import PROPERTY_PREFIX, digest
@@ -33,7 +33,7 @@ def table_name(table: Table) -> str:
 
 def obstacle(table: Table) -> str | None:
     """Why the table's files can't be rewritten by this platform; None where they can."""
-    foreign = [field.name for field in table.schema().fields if _column_type(field.field_type) is None]
+    foreign = [field.name for field in table.schema().fields if column_type(field.field_type) is None]
     if foreign:
         return f"column(s) {', '.join(foreign)} of a type that the platform does not write"
     snapshot = table.current_snapshot()
@@ -62,7 +62,7 @@ def rows_of(table: Table, paths: Sequence[str]) -> str:
     columns = ", ".join(
         f"{column.field_id}: {{name: {_text(column.name)}, type: {_text(kind.value)}, default_value: NULL}}"
         for column in table.schema().fields
-        if (kind := _column_type(column.field_type)) is not None
+        if (kind := column_type(column.field_type)) is not None
     )
     return parquet_source(paths, options=f", schema = MAP {{{columns}}}")
 
@@ -85,7 +85,7 @@ def rewrite(
         StorageError: What was written is not what was to be kept; the new files are deleted.
     """
     source = f"(SELECT * FROM {rows_of(table, [file.file_path for file in files])} WHERE {keep})"
-    contract = _contract(table)
+    contract = stored_contract(table)
     added = write_files(table, contract, duck.sql(f"FROM {source}").to_arrow_reader(BATCH_ROWS))
     wanted = digest(duck, source, contract.column_names)
     # No file at all is read as one without rows.
@@ -120,32 +120,6 @@ def carried(table: Table, operation: str, *, renamed: Mapping[str, str] | None =
     ours = {key: value for key, value in found.items() if key.startswith(PROPERTY_PREFIX)}
     ids = {key: (renamed or {}).get(value, value) for key, value in ours.items() if key.endswith("-snapshot-id")}
     return ours | ids | {OPERATION: operation, PUBLISH_ID: uuid.uuid4().hex}
-
-
-def _contract(table: Table) -> TableContract:
-    """The table's own columns as a contract, whatever ours says by now."""
-    columns = tuple(
-        Column(field.name, kind, field.doc or field.name, nullable=not field.required)
-        for field in table.schema().fields
-        if (kind := _column_type(field.field_type)) is not None
-    )
-    return TableContract(name=table_name(table), description="", columns=columns)
-
-
-def _column_type(kind: Any) -> ColumnType | None:
-    from pyiceberg import types
-
-    known: dict[Any, ColumnType] = {
-        types.StringType(): ColumnType.STRING,
-        types.IntegerType(): ColumnType.INT,
-        types.LongType(): ColumnType.LONG,
-        types.DoubleType(): ColumnType.DOUBLE,
-        types.BooleanType(): ColumnType.BOOLEAN,
-        types.DecimalType(18, 2): ColumnType.MONEY,
-        types.DateType(): ColumnType.DATE,
-        types.TimestamptzType(): ColumnType.TIMESTAMP,
-    }
-    return known.get(kind)
 
 
 def _text(value: str) -> str:

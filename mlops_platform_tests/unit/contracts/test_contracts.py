@@ -15,22 +15,20 @@ import pyarrow as pa
 import pytest
 
 from mlops_platform.contracts import (
-    ALL_CONTRACTS,
-    CUSTOMER_FEATURES,
-    FEATURE_KINDS,
-    FEATURE_NAMES,
-    FEATURES,
-    TRAINING_SET,
+    STANDARD,
     Column,
     ColumnType,
     Partition,
     Replace,
     TableContract,
+    all_contracts,
+    lake,
+    ml,
 )
 from mlops_platform.contracts.features import Aggregate, MostFrequent
 from mlops_platform.contracts.schemas import arrow_schema, ibis_schema, pandas_schema
 
-EVERY_CONTRACT = pytest.mark.parametrize("contract", ALL_CONTRACTS, ids=lambda contract: contract.name)
+EVERY_CONTRACT = pytest.mark.parametrize("contract", all_contracts().values(), ids=lambda contract: contract.name)
 DEFINED_FEATURES = {
     *(f"{name}_{days}d" for name in ("total_transactions",) for days in (7, 30, 90, 365)),
     *(f"{f}_transaction_value_{days}d" for f in ("avg", "max", "min", "std") for days in (7, 30, 90)),
@@ -109,8 +107,10 @@ def test_every_column_says_what_it_means(contract: TableContract) -> None:
 
 
 def test_names_are_unique_and_placed_in_a_namespace() -> None:
-    names = [contract.name for contract in ALL_CONTRACTS]
-    assert len(set(names)) == len(names)
+    names = list(all_contracts())
+    constants = [value for module in (lake, ml) for value in vars(module).values() if isinstance(value, TableContract)]
+    # The feature store and the training set follow from the features; of two tables of one name one would be lost.
+    assert len(names) == len(constants) + 2
     assert all(re.fullmatch(r"[a-z_]+\.[a-z_]+", name) for name in names)
 
 
@@ -143,31 +143,31 @@ def test_content_leaves_the_volatile_columns_out() -> None:
 
 class TestFeatureContract:
     def test_it_has_every_defined_feature_and_no_other(self) -> None:
-        assert set(FEATURE_NAMES) == DEFINED_FEATURES
-        assert len(FEATURE_NAMES) == len(DEFINED_FEATURES)
+        assert set(STANDARD.names) == DEFINED_FEATURES
+        assert len(STANDARD.names) == len(DEFINED_FEATURES)
         bookkeeping = {"customer_id", "feature_date", "_feature_version", "_created_at", "_feature_hash"}
-        assert set(CUSTOMER_FEATURES.column_names) == DEFINED_FEATURES | bookkeeping
+        assert set(STANDARD.customer_features.column_names) == DEFINED_FEATURES | bookkeeping
 
     def test_no_feature_is_null(self) -> None:
-        assert not any(feature.column.nullable for feature in FEATURES)
+        assert not any(feature.column.nullable for feature in STANDARD.features)
 
     def test_it_is_partitioned_by_month_and_replaced_by_feature_date(self) -> None:
-        assert CUSTOMER_FEATURES.partitions == (Partition("feature_date", "month"),)
-        assert CUSTOMER_FEATURES.range_column == "feature_date"
-        assert CUSTOMER_FEATURES.volatile == {"_created_at"}
+        assert STANDARD.customer_features.partitions == (Partition("feature_date", "month"),)
+        assert STANDARD.customer_features.range_column == "feature_date"
+        assert STANDARD.customer_features.volatile == {"_created_at"}
 
     def test_types_are_the_defined_ones(self) -> None:
         texts = {"preferred_category", "preferred_payment_method", "customer_segment"}
         whole = {"days_since_last_transaction", "peak_hour_transactions", "tenure_days"}
-        for name in FEATURE_NAMES:
-            kind = CUSTOMER_FEATURES.column(name).type
+        for name in STANDARD.names:
+            kind = STANDARD.customer_features.column(name).type
             assert (kind is ColumnType.STRING) == (name in texts)
             if name in whole or name.startswith("total_transactions") or name in {f"{s}_score" for s in _RANKED}:
                 assert kind is ColumnType.INT
-            assert FEATURE_KINDS[name] == ("categorical" if name in texts else "numeric")
+            assert STANDARD.kinds[name] == ("categorical" if name in texts else "numeric")
 
     def test_windows_in_the_names_are_those_of_the_declarations(self) -> None:
-        for feature in FEATURES:
+        for feature in STANDARD.features:
             in_name = re.search(r"_(\d+)d$", feature.name)
             if in_name is not None:
                 assert isinstance(feature.how, Aggregate)
@@ -189,15 +189,16 @@ class TestFeatureContract:
         ],
     )
     def test_values_outside_a_features_bounds_are_refused(self, name: str, value: Any) -> None:
-        rows = with_cell(sample(CUSTOMER_FEATURES), name, value)
+        rows = with_cell(sample(STANDARD.customer_features), name, value)
         with pytest.raises(pandera.errors.SchemaErrors):
-            validated(CUSTOMER_FEATURES, rows)
+            validated(STANDARD.customer_features, rows)
 
     def test_the_training_set_has_the_same_feature_columns(self) -> None:
-        assert [TRAINING_SET.column(name) for name in FEATURE_NAMES] == [f.column for f in FEATURES]
+        assert [STANDARD.training_set.column(name) for name in STANDARD.names] == [f.column for f in STANDARD.features]
 
     def test_a_feature_more_reaches_every_schema(self) -> None:
-        more = replace(CUSTOMER_FEATURES, columns=(*CUSTOMER_FEATURES.columns, Column("new", ColumnType.DOUBLE, "New")))
+        known = STANDARD.customer_features
+        more = replace(known, columns=(*known.columns, Column("new", ColumnType.DOUBLE, "New")))
         assert "new" in arrow_schema(more).names
         assert "new" in pandas_schema(more).columns
         assert "new" in ibis_schema(more).columns
@@ -207,6 +208,6 @@ _RANKED = ("recency", "frequency", "monetary")
 
 
 def test_pandas_schema_names_the_broken_value() -> None:
-    frame: pd.DataFrame = sample(CUSTOMER_FEATURES).to_pandas().assign(recency_score=7)
+    frame: pd.DataFrame = sample(STANDARD.customer_features).to_pandas().assign(recency_score=7)
     with pytest.raises(pandera.errors.SchemaErrors, match="recency_score"):
-        pandas_schema(CUSTOMER_FEATURES).validate(frame, lazy=True)
+        pandas_schema(STANDARD.customer_features).validate(frame, lazy=True)

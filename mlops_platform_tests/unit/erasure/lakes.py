@@ -16,13 +16,12 @@ import pyarrow as pa
 from mlops_platform.contracts import (
     BRONZE_CUSTOMERS,
     BRONZE_TRANSACTIONS,
-    CUSTOMER_FEATURES,
     ONLINE_PREDICTIONS,
     PREDICTIONS,
     QUARANTINE,
     SILVER_CUSTOMERS,
     SILVER_TRANSACTIONS,
-    TRAINING_SET,
+    STANDARD,
     TableContract,
 )
 from mlops_platform.contracts.schemas import arrow_schema
@@ -39,8 +38,8 @@ NAMING = (
     SILVER_CUSTOMERS,
     SILVER_TRANSACTIONS,
     QUARANTINE,
-    CUSTOMER_FEATURES,
-    TRAINING_SET,
+    STANDARD.customer_features,
+    STANDARD.training_set,
     PREDICTIONS,
     ONLINE_PREDICTIONS,
 )
@@ -98,8 +97,8 @@ def _cells(lake: Lake, customers: list[str], generation: int) -> dict[TableContr
         SILVER_CUSTOMERS: own,
         SILVER_TRANSACTIONS: [{**row, "transaction_date": DAY, "transaction_hour": generation} for row in deals],
         QUARANTINE: [{"table_name": SILVER_TRANSACTIONS.name, "reason": "no amount", "row": row} for row in rejected],
-        CUSTOMER_FEATURES: dated,
-        TRAINING_SET: [{**row, "split": "train"} for row in dated],
+        STANDARD.customer_features: dated,
+        STANDARD.training_set: [{**row, "split": "train"} for row in dated],
         PREDICTIONS: [{**row, "prediction_id": f"{generation}{n}"} for n, row in enumerate(own)],
         ONLINE_PREDICTIONS: [
             {"prediction_id": f"PRED_{generation}_{n}", "features": json.dumps({"size": n, "customer_hmac": name})}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from mlops_platform.contracts import TRAINING_SET
+from mlops_platform.contracts import STANDARD
 from mlops_platform.erasure import erase
 from mlops_platform.erasure.models import NOT_REBUILDABLE_TAG
 from mlops_platform.storage.lake import Lake
@@ -16,8 +16,8 @@ NOW = datetime(2026, 7, 1, tzinfo=UTC)
 
 
 def test_models_whose_training_rows_are_gone(lake: Lake) -> None:
-    last = build(lake, ["c1", "c2", "c3", "c4"], [TRAINING_SET])[TRAINING_SET.name]
-    table = lake.snapshot(TRAINING_SET).table
+    last = build(lake, ["c1", "c2", "c3", "c4"], [STANDARD.training_set])[STANDARD.training_set.name]
+    table = lake.snapshot(STANDARD.training_set).table
     assert table is not None
     first = table.snapshots()[0].snapshot_id
     manager = MLflowManager(lake.settings)
@@ -32,7 +32,7 @@ def test_models_whose_training_rows_are_gone(lake: Lake) -> None:
         pass
 
     assert erase(lake, ["c3"], now=NOW).models == 4
-    now = str(lake.snapshot(TRAINING_SET).snapshot_id)
+    now = str(lake.snapshot(STANDARD.training_set).snapshot_id)
     words = "a customer was erased on 2026-07-01"
     # The older training set is gone for good; the last one lives on without the customer.
     for snapshot, named in ((first, str(first)), (last, now)):
@@ -42,11 +42,11 @@ def test_models_whose_training_rows_are_gone(lake: Lake) -> None:
     assert NOT_REBUILDABLE_TAG not in manager.client.get_run(untrained).data.tags
 
     assert erase(lake, ["c3"], now=datetime(2026, 8, 1, tzinfo=UTC)).models == 0
-    publish(lake, TRAINING_SET, [{"customer_id": "c1", "split": "train"}])
+    publish(lake, STANDARD.training_set, [{"customer_id": "c1", "split": "train"}])
     assert erase(lake, ["nobody"], now=NOW).models == 0
 
 
 def test_a_home_without_mlflow_gets_none(lake: Lake) -> None:
-    build(lake, ["c1", "c2"], [TRAINING_SET])
+    build(lake, ["c1", "c2"], [STANDARD.training_set])
     assert erase(lake, ["c1"], now=NOW).models == 0
     assert not (lake.settings.home / "mlflow.db").exists()

@@ -14,7 +14,7 @@ from mlops_platform.contracts import (
     QUARANTINE,
     SILVER_CUSTOMERS,
     SILVER_TRANSACTIONS,
-    TRAINING_SET,
+    STANDARD,
     TableContract,
 )
 from mlops_platform.erasure import erase, preview, verify
@@ -99,25 +99,25 @@ def _snapshots(lake: Lake) -> dict[str, list[int]]:
 
 
 def test_readers_find_what_they_look_up_in_the_snapshots(lake: Lake) -> None:
-    made = build(lake, CUSTOMERS[:20], [*FEW, TRAINING_SET])
+    made = build(lake, CUSTOMERS[:20], [*FEW, STANDARD.training_set])
     erase(lake, ["c0003"], now=NOW)
     bronze, silver = lake.properties(BRONZE_TRANSACTIONS), lake.properties(SILVER_TRANSACTIONS)
     assert (bronze["watermark.crm"], bronze["operation"]) == ("2024-07-02", "erase")
     # Silver held all of bronze and still does, though both are other snapshots now.
     assert silver["bronze-snapshot-id"] == str(lake.snapshot(BRONZE_TRANSACTIONS).snapshot_id)
-    stands_for = lake.properties(TRAINING_SET)[STANDS_FOR.removeprefix("mlops.")].split(",")
-    assert str(made[TRAINING_SET.name]) in stands_for
+    stands_for = lake.properties(STANDARD.training_set)[STANDS_FOR.removeprefix("mlops.")].split(",")
+    assert str(made[STANDARD.training_set.name]) in stands_for
 
 
 def test_a_tag_does_not_save_them(lake: Lake) -> None:
-    made = build(lake, CUSTOMERS[:20], [TRAINING_SET])
-    table = lake.snapshot(TRAINING_SET).table
+    made = build(lake, CUSTOMERS[:20], [STANDARD.training_set])
+    table = lake.snapshot(STANDARD.training_set).table
     assert table is not None
-    table.manage_snapshots().create_tag(made[TRAINING_SET.name], "release").commit()
+    table.manage_snapshots().create_tag(made[STANDARD.training_set.name], "release").commit()
     erase(lake, ["c0003"], now=NOW)
     assert verify(lake.settings, ["c0003"]) == []
     with pytest.raises(StorageError, match="no tag"):
-        lake.snapshot(TRAINING_SET).at("release")
+        lake.snapshot(STANDARD.training_set).at("release")
 
 
 def test_rows_that_a_killed_writer_left_go_once_they_are_old(lake: Lake) -> None:

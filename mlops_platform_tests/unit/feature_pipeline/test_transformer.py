@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-import io
+import math
+import statistics
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import joblib
@@ -10,11 +13,15 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
+from sklearn.utils.validation import check_is_fitted
 
-from mlops_platform.contracts import FEATURE_NAMES
+from mlops_platform.contracts import STANDARD
 from mlops_platform.errors import InputError
 from mlops_platform.feature_pipeline import FeatureTransformer
 
@@ -131,29 +138,112 @@ def test_a_value_that_is_no_number_is_named(fitted: FeatureTransformer) -> None:
         fitted.transform([{**ROWS[1], "churn_score": "high"}])
 
 
+@EVERY_SHAPE
+def test_a_value_that_is_no_text_is_named(shape: str) -> None:
+    rows: Any = {"dicts": [{"customer_segment": 7}]}
+    rows |= {"frame": pd.DataFrame(rows["dicts"]), "arrow": pa.Table.from_pylist(rows["dicts"])}
+    with pytest.raises(InputError, match="feature customer_segment holds a value that is no text"):
+        FeatureTransformer().fit(rows[shape])
+
+
 def test_rows_without_any_feature_are_refused() -> None:
     with pytest.raises(InputError, match="hold no feature"):
         FeatureTransformer().fit(pd.DataFrame({"customer_id": ["a"]}))
 
 
-@pytest.mark.parametrize("shape", ["frame", "arrow"])
-def test_no_row_is_an_empty_matrix(fitted: FeatureTransformer, shape: str) -> None:
-    none = SHAPES["frame"].head(0) if shape == "frame" else SHAPES["arrow"].slice(0, 0)
+@EVERY_SHAPE
+def test_no_row_is_an_empty_matrix_and_nothing_to_learn_from(fitted: FeatureTransformer, shape: str) -> None:
+    none: Any = {"dicts": [], "frame": SHAPES["frame"].head(0), "arrow": SHAPES["arrow"].slice(0, 0)}[shape]
     assert fitted.transform(none).shape == (0, len(NAMES))
+    with pytest.raises(InputError, match="no rows to fit on"):
+        FeatureTransformer(features=["tenure_days"]).fit(none)
+
+
+def test_a_single_dictionary_is_one_row(fitted: FeatureTransformer) -> None:
+    assert fitted.transform(ROWS[1]).tobytes() == fitted.transform(ROWS[1:2]).tobytes()
+
+
+@pytest.mark.parametrize("features", ["churn_score", ["churn_score", "churn_score"]], ids=["text", "twice"])
+def test_features_that_are_no_list_of_names(features: Any) -> None:
+    with pytest.raises(InputError, match=r"features is .*\. Expected: a list of different names"):
+        FeatureTransformer(features=features).fit(ROWS)
+
+
+OWN = [{"loyalty": level, "visits": n, "is_member": n > 0} for n, level in enumerate(["gold", None, "tin", "gold"])]
+
+
+@pytest.mark.parametrize("rows", [OWN, pd.DataFrame(OWN), pa.Table.from_pylist(OWN)], ids=SHAPES)
+def test_an_undeclared_feature_is_a_category_where_it_holds_texts(rows: Any) -> None:
+    transformer = FeatureTransformer(features=["visits", "loyalty", "is_member"]).fit(rows)
+    expected = ["visits", "loyalty=gold", "loyalty=tin", "is_member"]
+    assert transformer.get_feature_names_out().tolist() == expected
+    assert transformer.transform(rows).tolist() == [[0, 1, 0, 0], [1, 0, 0, 1], [2, 0, 1, 1], [3, 1, 0, 1]]
+
+
+def test_before_it_is_fitted() -> None:
+    for use in (lambda t: t.transform(ROWS), lambda t: t.get_feature_names_out(), check_is_fitted):
+        with pytest.raises(NotFittedError):
+            use(FeatureTransformer())
+
+
+def test_names_for_other_input_are_refused(fitted: FeatureTransformer) -> None:
+    assert fitted.get_feature_names_out(fitted.feature_names_in_).tolist() == NAMES
+    with pytest.raises(
+        InputError, match=r"input_features are a, b\. Expected: the fitted ones: preferred_category, ten"
+    ):
+        fitted.get_feature_names_out(["a", "b"])
+
+
+CELLS = st.fixed_dictionaries(
+    {
+        "churn_score": st.none()
+        | st.just(float("nan"))
+        | st.floats(-1e300, 1e300)
+        | st.integers(-(2**70), 2**70)
+        | st.booleans(),
+        "customer_segment": st.none()
+        | st.sampled_from(["", "a", "A", "é", "e\u0301", "\U0001f600"])
+        | st.text(max_size=2),
+    }
+)
+
+
+def number_of(row: dict[str, Any]) -> float | None:
+    cell = row["churn_score"]
+    return None if cell is None or math.isnan(cell) else float(cell)
+
+
+@settings(max_examples=80, derandomize=True, database=None, deadline=None)
+@given(rows=st.lists(CELLS, min_size=1, max_size=8), new=st.lists(CELLS, min_size=1, max_size=8))
+def test_the_matrix_is_the_definition(rows: list[dict[str, Any]], new: list[dict[str, Any]]) -> None:
+    known = [number for number in map(number_of, rows) if number is not None]
+    median = statistics.median(known) if known else 0.0
+    counts = Counter(row["customer_segment"] for row in rows if row["customer_segment"] is not None)
+    categories = sorted(sorted(counts, key=lambda text: (-counts[text], text))[:3])
+    expected = []
+    for row in new:
+        number = number_of(row)
+        cells = [float(row["customer_segment"] == category) for category in categories]
+        expected.append([*cells, median if number is None else number])
+    transformer = FeatureTransformer(max_categories=3).fit(rows)
+    for shape in (new, pd.DataFrame(new, dtype=object)):
+        assert transformer.transform(shape).tobytes() == np.array(expected, dtype=float).tobytes()
 
 
 def test_every_declared_feature_is_used() -> None:
     texts = {"preferred_category": "a", "preferred_payment_method": "b", "customer_segment": "c"}
-    row = {name: texts.get(name, 1.0) for name in FEATURE_NAMES}
-    assert FeatureTransformer().fit([row]).feature_names_in_.tolist() == list(FEATURE_NAMES)
+    row = {name: texts.get(name, 1.0) for name in STANDARD.names}
+    assert FeatureTransformer().fit([row]).feature_names_in_.tolist() == list(STANDARD.names)
 
 
-def test_a_saved_transformer_gives_the_same_bits(fitted: FeatureTransformer) -> None:
-    saved = io.BytesIO()
-    joblib.dump(fitted, saved)
-    saved.seek(0)
-    loaded = joblib.load(saved)
-    assert loaded.transform(ROWS).tobytes() == fitted.transform(ROWS).tobytes()
+def test_a_saved_transformer_gives_the_same_bits(tmp_path: Path) -> None:
+    train_data, new_data = SHAPES["frame"].head(15), SHAPES["frame"].tail(5)
+    transformer = FeatureTransformer()
+    train_features = transformer.fit_transform(train_data)
+    joblib.dump(transformer, tmp_path / "feature_transformer.pkl")
+    loaded = joblib.load(tmp_path / "feature_transformer.pkl")
+    assert loaded.transform(train_data).tobytes() == train_features.tobytes()
+    assert loaded.transform(new_data).tobytes() == transformer.transform(new_data).tobytes()
     assert loaded.get_feature_names_out().tolist() == NAMES
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from mlops_platform.contracts import CUSTOMER_FEATURES, FEATURE_NAMES, PREDICTIONS
+from mlops_platform.contracts import PREDICTIONS, STANDARD
 from mlops_platform.errors import InputError, NotEnoughDataError
 from mlops_platform.inference_pipeline import batch
 from mlops_platform.inference_pipeline.batch import inference_input, population_rows, predictions, reference_rows
@@ -39,9 +39,9 @@ def predictor(shop: Shop) -> Predictor:
     """A model fitted on the shop's train rows, as version 3."""
     rows = split_rows(shop.training.to_arrow(order_by=("feature_date", "customer_id")), "train")
     pipeline = make_model("xgboost", {"n_estimators": 20, "min_child_weight": 1})
-    pipeline.fit(rows.select(FEATURE_NAMES), rows["churned"].to_numpy())
+    pipeline.fit(rows.select(STANDARD.names), rows["churned"].to_numpy())
     version = RegisteredModel("churn", "3", PRODUCTION, "run", {})
-    return Predictor(version, pipeline, 0.4, int(shop.training.snapshot_id or 0), FEATURE_NAMES)
+    return Predictor(version, pipeline, 0.4, int(shop.training.snapshot_id or 0), STANDARD.names)
 
 
 def scored(shop: Shop, predictor: Predictor, tick: datetime = TICK, at: datetime = AT, **changed: Any) -> Draft:
@@ -77,7 +77,7 @@ class TestPopulation:
 
     def test_an_empty_feature_store(self, lake: Lake) -> None:
         with pytest.raises(NotEnoughDataError, match="no rows for feature_date"):
-            inference_input(lake.settings, lake.snapshot(CUSTOMER_FEATURES), AS_OF)
+            inference_input(lake.settings, lake.snapshot(STANDARD.customer_features), AS_OF)
 
     def test_nobody_in_it_is_no_prediction(self, shop: Shop, predictor: Predictor) -> None:
         silent = replace(shop.features, where=(Condition("days_since_last_transaction", ">", 0),))
@@ -92,7 +92,7 @@ class TestPopulation:
 class TestRows:
     def test_a_row_is_the_customers_score(self, shop: Shop, predictor: Predictor) -> None:
         draft = scored(shop, predictor)
-        expected = predictor.pipeline.predict_proba(population_rows(shop.settings, shop.features, AS_OF))[:, 1]
+        expected = predictor.pipeline.predict_proba(population_rows(shop.settings, shop.features, AS_OF, STANDARD.names))[:, 1]
         assert all(outcome.passed for outcome in draft.audit())
         for row, probability in zip(draft.rows.to_pylist(), expected.tolist(), strict=True):
             assert row["churn_probability"] == probability
@@ -127,12 +127,12 @@ class TestRows:
         lake = Lake(load_settings(home=tmp_path / "home"))
         on_day = (Condition("feature_date", "=", AS_OF),)
         rows = shop.features.to_arrow(where=on_day)
-        old = lake.publish(Draft(CUSTOMER_FEATURES, rows, scope=on_day)).snapshot_id
+        old = lake.publish(Draft(STANDARD.customer_features, rows, scope=on_day)).snapshot_id
         position = rows.column_names.index("churn_score")
         changed = rows.set_column(position, "churn_score", pc.subtract(1.0, rows["churn_score"]))
-        lake.publish(Draft(CUSTOMER_FEATURES, changed, scope=on_day))
+        lake.publish(Draft(STANDARD.customer_features, changed, scope=on_day))
         assert old is not None
-        features = lake.snapshot(CUSTOMER_FEATURES)
+        features = lake.snapshot(STANDARD.customer_features)
         now, then = (
             predictions(lake.settings, predictor, which, feature_date=AS_OF, tick=TICK, created_at=AT).rows
             for which in (features, features.at(old))
@@ -171,7 +171,7 @@ class TestPublishing:
 
 class TestPredictor:
     def test_tables_frames_and_dictionaries_score_alike_to_the_last_bit(self, shop: Shop, predictor: Predictor) -> None:
-        rows = population_rows(shop.settings, shop.features, AS_OF)
+        rows = population_rows(shop.settings, shop.features, AS_OF, STANDARD.names)
         expected = scored(shop, predictor).rows["churn_probability"].to_numpy()
         records = rows.to_pylist()
         assert np.array_equal(predictor.score(records).probability, expected)
@@ -182,7 +182,7 @@ class TestPredictor:
         assert np.array_equal(predictor.score(shuffled).probability[::-1], expected)
 
     def test_a_missing_feature_or_one_that_is_no_number_is_named(self, shop: Shop, predictor: Predictor) -> None:
-        (record,) = population_rows(shop.settings, shop.features, AS_OF).slice(0, 1).to_pylist()
+        (record,) = population_rows(shop.settings, shop.features, AS_OF, STANDARD.names).slice(0, 1).to_pylist()
         with pytest.raises(InputError, match="feature tenure_days holds a value that is no number"):
             predictor.score([{**record, "tenure_days": "long"}])
         del record["tenure_days"]
@@ -198,8 +198,8 @@ class TestPredictor:
         found = Predictor.load(settings)
         assert found.is_production
         assert (found.threshold, found.training_snapshot_id) == (trained.threshold, trained.training_snapshot_id)
-        assert found.feature_names == FEATURE_NAMES
-        rows = population_rows(settings, shop.features, AS_OF)
+        assert found.feature_names == STANDARD.names
+        rows = population_rows(settings, shop.features, AS_OF, STANDARD.names)
         assert np.array_equal(
             found.score(rows).probability, mlflow.load_model(trained.run_id).predict_proba(rows)[:, 1]
         )
@@ -209,7 +209,7 @@ class TestReference:
     def test_it_is_the_train_rows_with_their_scores(self, shop: Shop, predictor: Predictor) -> None:
         found = reference_rows(shop.settings, predictor, shop.training)
         expected = split_rows(shop.training.to_arrow(), "train")
-        assert found.column_names == ["customer_id", "feature_date", *FEATURE_NAMES, "churn_probability"]
+        assert found.column_names == ["customer_id", "feature_date", *STANDARD.names, "churn_probability"]
         assert sorted(found["customer_id"].to_pylist()) == sorted(expected["customer_id"].to_pylist())
         assert np.array_equal(found["churn_probability"].to_numpy(), predictor.score(found).probability)
 

@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from mlops_platform.contracts import CUSTOMER_FEATURES, DRIFT, FEATURE_NAMES, PREDICTIONS
+from mlops_platform.contracts import DRIFT, PREDICTIONS, STANDARD
 from mlops_platform.inference_pipeline.batch import predictions, reference_rows
 from mlops_platform.inference_pipeline.predictor import Predictor
 from mlops_platform.monitoring.drift import DriftResult
-from mlops_platform.monitoring.tick import COLUMN_KINDS, drift_report, scored_rows
+from mlops_platform.monitoring.tick import drift_report, scored_rows
 from mlops_platform.settings import load_settings
 from mlops_platform.storage.conditions import Condition
 from mlops_platform.storage.lake import Lake
@@ -34,9 +34,9 @@ Found = tuple[Draft, DriftResult, Path]
 def predictor(shop: Shop) -> Predictor:
     rows = split_rows(shop.training.to_arrow(order_by=("feature_date", "customer_id")), "train")
     pipeline = make_model("xgboost", {"n_estimators": 5})
-    pipeline.fit(rows.select(FEATURE_NAMES), rows["churned"].to_numpy())
+    pipeline.fit(rows.select(STANDARD.names), rows["churned"].to_numpy())
     version = RegisteredModel("churn", "1", PRODUCTION, "run", {})
-    return Predictor(version, pipeline, 0.5, int(shop.training.snapshot_id or 0), FEATURE_NAMES)
+    return Predictor(version, pipeline, 0.5, int(shop.training.snapshot_id or 0), STANDARD.names)
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +45,8 @@ def lake(shop: Shop, predictor: Predictor, tmp_path_factory: pytest.TempPathFact
     found = Lake(load_settings(home=tmp_path_factory.mktemp("tick") / "home"))
     days = (AS_OF - timedelta(days=90), AS_OF)
     scope = (Condition("feature_date", "in", days),)
-    found.publish(Draft(CUSTOMER_FEATURES, shop.features.to_arrow(where=scope), scope=scope))
-    features = found.snapshot(CUSTOMER_FEATURES)
+    found.publish(Draft(STANDARD.customer_features, shop.features.to_arrow(where=scope), scope=scope))
+    features = found.snapshot(STANDARD.customer_features)
     for tick, day, population in ((TICK, days[1], 365), (TICK + timedelta(hours=6), days[0], 60)):
         settings = found.settings.model_copy(update={"population_days": population})
         draft = predictions(settings, predictor, features, feature_date=day, tick=tick, created_at=AT)
@@ -58,11 +58,11 @@ class TestScoredRows:
     @pytest.mark.parametrize("hours", [0, 6])
     def test_they_are_the_ticks_customers_with_their_features(self, lake: Lake, hours: int) -> None:
         tick = TICK + timedelta(hours=hours)
-        features, made = lake.snapshot(CUSTOMER_FEATURES), lake.snapshot(PREDICTIONS)
-        found = scored_rows(lake.settings, features, made, tick)
+        features, made = lake.snapshot(STANDARD.customer_features), lake.snapshot(PREDICTIONS)
+        found = scored_rows(lake.settings, features, made, tick, STANDARD.names)
         stored = {(r["customer_id"], r["feature_date"]): r for r in features.to_arrow().to_pylist()}
         expected = [
-            {name: stored[p["customer_id"], p["feature_date"]][name] for name in FEATURE_NAMES}
+            {name: stored[p["customer_id"], p["feature_date"]][name] for name in STANDARD.names}
             | {"churn_probability": p["churn_probability"]}
             for p in made.to_arrow(where=[Condition("tick", "=", tick)], order_by=["customer_id"]).to_pylist()
         ]
@@ -70,10 +70,10 @@ class TestScoredRows:
         assert len(expected) > 20
 
     def test_a_tick_without_predictions_has_none(self, lake: Lake) -> None:
-        tables = lake.snapshot(CUSTOMER_FEATURES), lake.snapshot(PREDICTIONS)
-        found = scored_rows(lake.settings, *tables, TICK - timedelta(hours=6))
+        tables = lake.snapshot(STANDARD.customer_features), lake.snapshot(PREDICTIONS)
+        found = scored_rows(lake.settings, *tables, TICK - timedelta(hours=6), STANDARD.names)
         assert found.num_rows == 0
-        assert found.column_names == [*FEATURE_NAMES, "churn_probability"]
+        assert found.column_names == [*STANDARD.names, "churn_probability"]
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ class TestReport:
         draft, result, path = found
         assert all(outcome.passed for outcome in draft.audit())
         rows = draft.rows.to_pylist()
-        assert [row["column_name"] for row in rows] == [*FEATURE_NAMES, "churn_probability"]
+        assert [row["column_name"] for row in rows] == [*STANDARD.names, "churn_probability"]
         assert [row["column_name"] for row in rows if row["is_drifted"]] == ["tenure_days"]
         assert {(row["tick"], row["status"], row["model_name"], row["model_version"]) for row in rows} == {
             (TICK, "drift", "churn", "7")
@@ -112,13 +112,13 @@ class TestReport:
         assert path == lake.settings.reports / "drift-20240701T0000.html"
         text = Page(path.read_text()).text
         assert "Drift detected" in text
-        assert all(name in text for name in FEATURE_NAMES)
+        assert all(name in text for name in STANDARD.names)
 
     def test_published_again_it_is_no_new_snapshot(self, lake: Lake, found: Found) -> None:
         draft = found[0]
         first, again = lake.publish(draft), lake.publish(draft)
         assert (again.snapshot_id, again.is_new) == (first.snapshot_id, False)
-        assert lake.snapshot(DRIFT).count() == len(COLUMN_KINDS)
+        assert lake.snapshot(DRIFT).count() == len(STANDARD.names) + 1
 
     def test_the_page_is_named_after_the_local_time_of_the_tick(
         self, lake: Lake, tables: tuple[pa.Table, pa.Table]
@@ -133,9 +133,8 @@ def test_too_few_rows_are_said_to_be_too_few(lake: Lake, tables: tuple[pa.Table,
     draft, result, path = report(lake, (tables[0], tables[1].slice(0, rows)), tick=TICK + timedelta(hours=12))
     assert result.status == "insufficient_data"
     assert all(outcome.passed for outcome in draft.audit())
-    assert [(row["p_value"], row["is_drifted"]) for row in draft.rows.to_pylist()] == [(None, False)] * len(
-        COLUMN_KINDS
-    )
+    outcomes = [(row["p_value"], row["is_drifted"]) for row in draft.rows.to_pylist()]
+    assert outcomes == [(None, False)] * (len(STANDARD.names) + 1)
     assert "Insufficient data" in Page(path.read_text()).text
     lake.publish(draft)
 

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from mlops_platform.contracts import FEATURE_NAMES
+from mlops_platform.contracts import STANDARD
 from mlops_platform.errors import ModelError
 from mlops_platform.inference_pipeline.validation import RowSchema
+from mlops_platform.settings import load_settings
 from serving.requests import MAX_BODY_BYTES, MAX_FIELDS_NAMED, MAX_ROWS, RefusedRequestError, read_request
 
-SCHEMA = RowSchema.of()
+SCHEMA = RowSchema.of(load_settings())
 ROW = SCHEMA.example()
 
 
@@ -27,7 +28,7 @@ def test_one_object_is_one_row_in_the_models_order() -> None:
     shuffled = dict(reversed(ROW.items()))
     request = read_request(json.dumps({"features": shuffled}).encode(), SCHEMA)
     assert request.rows == [ROW]
-    assert list(request.rows[0]) == list(FEATURE_NAMES)
+    assert list(request.rows[0]) == list(STANDARD.names)
     assert not request.is_list
 
 
@@ -132,7 +133,7 @@ def test_too_much_is_too_large() -> None:
 
 def test_a_model_of_undeclared_features_is_refused() -> None:
     with pytest.raises(ModelError, match="needs shoe_size"):
-        RowSchema.of(["tenure_days", "shoe_size"])
+        RowSchema.of(load_settings(), ["tenure_days", "shoe_size"])
 
 
 def test_the_description_says_type_unit_and_limits() -> None:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from mlops_platform import settings
 from mlops_platform.cli import app
-from mlops_platform.contracts import PREDICTIONS, SILVER_CUSTOMERS, TRAINING_SET, TableContract
+from mlops_platform.contracts import PREDICTIONS, SILVER_CUSTOMERS, STANDARD, TableContract
 from mlops_platform.contracts.schemas import arrow_schema
 from mlops_platform.errors import StorageError
 from mlops_platform.storage.conditions import Condition
@@ -155,9 +155,9 @@ class TestReferenced:
     def test_training_sets_and_what_they_were_made_from(self, lake: Lake) -> None:
         made = []
         for number in (1, 2):
-            rows = table(TRAINING_SET, {"split": "train", "customer_id": f"c{number}"})
+            rows = table(STANDARD.training_set, {"split": "train", "customer_id": f"c{number}"})
             names = {"feature-snapshot-id": f"{number}01", "label-snapshot-id": f"{number}02", "as-of": "2024-07-01"}
-            made.append(lake.publish(Draft(TRAINING_SET, rows, properties=names)).snapshot_id)
+            made.append(lake.publish(Draft(STANDARD.training_set, rows, properties=names)).snapshot_id)
         assert referenced_snapshots(lake) >= {*made, 101, 102, 201, 202}
 
     def test_what_a_current_snapshot_names(self, lake: Lake) -> None:
@@ -172,13 +172,14 @@ class TestReferenced:
         assert referenced_snapshots(lake) >= {11, 12}
 
     def test_a_training_set_that_is_referenced_outlives_maintenance(self, lake: Lake) -> None:
+        training_set = STANDARD.training_set
         first, second = (
-            lake.publish(Draft(TRAINING_SET, table(TRAINING_SET, {"split": "train", "customer_id": c}))).snapshot_id
+            lake.publish(Draft(training_set, table(training_set, {"split": "train", "customer_id": c}))).snapshot_id
             for c in "ab"
         )
         later = datetime.now(UTC) + 400 * DAY
         expired(lake, now=later, keep=referenced_snapshots(lake))
-        assert {first, second} <= set(held(lake, TRAINING_SET))
+        assert {first, second} <= set(held(lake, STANDARD.training_set))
 
     def test_what_a_prediction_names_is_referenced_as_long_as_the_row_stands(self, lake: Lake) -> None:
         predict(lake, TICK, 11)

@@ -7,9 +7,9 @@ import pytest
 from mlops_platform.contracts import (
     BRONZE_CUSTOMERS,
     BRONZE_TRANSACTIONS,
-    CUSTOMER_FEATURES,
     SILVER_CUSTOMERS,
     SILVER_TRANSACTIONS,
+    STANDARD,
     TableContract,
 )
 from mlops_platform.errors import InputError
@@ -21,7 +21,7 @@ DOCUMENTED = [
     ("bronze/crm/transactions/", BRONZE_TRANSACTIONS),
     ("silver/customers/", SILVER_CUSTOMERS),
     ("silver/transactions/", SILVER_TRANSACTIONS),
-    ("ml/features/customer_features/", CUSTOMER_FEATURES),
+    ("ml/features/customer_features/", STANDARD.customer_features),
 ]
 
 

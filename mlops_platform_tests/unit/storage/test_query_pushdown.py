@@ -5,6 +5,7 @@ Does not belong here: what may be asked (`test_query.py`), earlier states (`test
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -18,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlglot import exp
 
-from mlops_platform.contracts import SILVER_CUSTOMERS, SILVER_TRANSACTIONS
+from mlops_platform.contracts import SILVER_CUSTOMERS, SILVER_TRANSACTIONS, TableContract
 from mlops_platform.contracts.schemas import arrow_schema
 from mlops_platform.settings import load_settings
 from mlops_platform.storage import query_states as asking
@@ -62,9 +63,11 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     return lake
 
 
-def everything(statement: exp.Query, connection: duckdb.DuckDBPyConnection) -> list[TableUse]:
+def everything(
+    statement: exp.Query, contracts: Mapping[str, TableContract], connection: duckdb.DuckDBPyConnection
+) -> list[TableUse]:
     """Every use of a table without any push-down: all columns, all files."""
-    found = table_uses(statement, connection)
+    found = table_uses(statement, contracts, connection)
     return [replace(use, columns=use.contract.column_names, conditions=()) for use in found]
 
 

@@ -121,8 +121,24 @@ class TestBesideTheStatement:
 
     def test_states_as_typed(self) -> None:
         assert states(["silver.a=12", "silver.b=v1.0"]) == {"silver.a": 12, "silver.b": "v1.0"}
+        assert states(["features-v1.0"]) == {"": "features-v1.0"}
 
-    @pytest.mark.parametrize("option", ["silver.a", "silver.a=", "=5", ""])
+    def test_a_state_alone_is_that_of_the_only_table(self, history: History) -> None:
+        assert count(history, f"{C} a, {C} b", {"": "two"}) == 4
+        assert count(history, C, {"": history.ids[0]}) == 1
+
+    @pytest.mark.parametrize(
+        ("source", "words"),
+        [
+            (f"{C}, silver.transactions", f"reads 2.*--at {C}=two or --at silver.transactions=two"),
+            ("(SELECT 1)", "reads 0.*a statement that reads a table"),
+        ],
+    )
+    def test_a_state_alone_for_several_tables_or_none(self, history: History, source: str, words: str) -> None:
+        with pytest.raises(InputError, match=words):
+            count(history, source, {"": "two"})
+
+    @pytest.mark.parametrize("option", ["silver.a=", "=5", ""])
     def test_what_is_no_state_as_typed(self, option: str) -> None:
         with pytest.raises(InputError, match="TABLE=SNAPSHOT_ID"):
             states([option])

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from mlops_platform.contracts import FEATURE_NAMES, TRAINING_SET
+from mlops_platform.contracts import STANDARD
 from mlops_platform.errors import NotEnoughDataError
 from mlops_platform.storage.conditions import Condition
 from mlops_platform.storage.read import TableSnapshot
@@ -60,7 +60,7 @@ class TestRows:
             assert found[day] == {customer: labels[customer] for customer in inside}
 
     def test_features_are_those_of_the_feature_store(self, shop: Shop) -> None:
-        columns = ("customer_id", "feature_date", *FEATURE_NAMES)
+        columns = ("customer_id", "feature_date", *STANDARD.names)
         stored = {(r["customer_id"], r["feature_date"]): r for r in shop.features.to_arrow(columns).to_pylist()}
         found = shop.training.to_arrow(columns).to_pylist()
         assert all(row == stored[row["customer_id"], row["feature_date"]] for row in found)
@@ -113,7 +113,7 @@ class TestSplits:
 
 class TestPublishing:
     def test_it_says_what_it_was_made_from(self, shop: Shop) -> None:
-        properties = shop.lake.properties(TRAINING_SET)
+        properties = shop.lake.properties(STANDARD.training_set)
         assert properties["as-of"] == AS_OF.isoformat()
         assert properties["evaluation-date"] == E.isoformat()
         assert properties["feature-snapshot-id"] == str(shop.features.snapshot_id)

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mlops_platform.contracts import FEATURES
+from mlops_platform.contracts import STANDARD
 from mlops_platform.contracts.table import ColumnType
 from mlops_platform.errors import InputError
 from mlops_platform.feature_pipeline import FeatureTransformer
@@ -23,7 +23,7 @@ def rows() -> tuple[pa.Table, Any]:
     rng = np.random.default_rng(3)
     columns = {
         f.name: rng.choice(["a", "b", "c"], 400).tolist() if f.column.type is ColumnType.STRING else rng.random(400)
-        for f in FEATURES
+        for f in STANDARD.features
     }
     chance = 0.1 + 0.8 * np.asarray(columns["churn_score"]) * (np.array(columns["preferred_category"]) != "a")
     return pa.table(columns), (rng.random(400) < chance).astype(int)

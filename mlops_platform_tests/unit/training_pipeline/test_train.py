@@ -17,7 +17,7 @@ import skops.io
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
-from mlops_platform.contracts import FEATURE_NAMES
+from mlops_platform.contracts import STANDARD
 from mlops_platform.errors import InputError, ModelError
 from mlops_platform.feature_pipeline import FeatureTransformer
 from mlops_platform.training_pipeline import train as train_module
@@ -120,7 +120,7 @@ class TestRun:
         self, shop: Shop, mlflow: MLflowManager, trained: TrainedModel
     ) -> None:
         rows = split_rows(shop.training.to_arrow(order_by=("feature_date", "customer_id")), "train")
-        model = make_model("xgboost", SMALL).fit(rows.select(FEATURE_NAMES), rows["churned"].to_numpy())
+        model = make_model("xgboost", SMALL).fit(rows.select(STANDARD.names), rows["churned"].to_numpy())
         loaded = mlflow.load_model(trained.run_id)
         assert np.array_equal(model.predict_proba(rows), loaded.predict_proba(rows))
 
@@ -166,7 +166,7 @@ class TestSavedFile:
 
     def test_its_signature_names_every_feature(self, saved: Path) -> None:
         described = (saved / "MLmodel").read_text()
-        assert all(name in described for name in FEATURE_NAMES)
+        assert all(name in described for name in STANDARD.names)
 
     def test_it_needs_no_other_trust_than_ours(self, saved: Path) -> None:
         assert set(skops.io.get_untrusted_types(file=saved / MODEL_FILE)) <= set(TRUSTED_TYPES)

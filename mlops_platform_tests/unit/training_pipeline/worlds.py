@@ -14,9 +14,9 @@ from decimal import Decimal
 
 import pyarrow as pa
 
-from mlops_platform.contracts import CUSTOMER_FEATURES, SILVER_TRANSACTIONS, TRAINING_SET
+from mlops_platform.contracts import SILVER_TRANSACTIONS
 from mlops_platform.contracts.schemas import arrow_schema
-from mlops_platform.feature_pipeline.extract import compute_features
+from mlops_platform.feature_pipeline.compute import compute_features
 from mlops_platform.settings import Settings
 from mlops_platform.storage.conditions import Condition, all_time
 from mlops_platform.storage.lake import Lake
@@ -51,12 +51,12 @@ class Shop:
     @property
     def features(self) -> TableSnapshot:
         """feature_store.customer_features."""
-        return self.lake.snapshot(CUSTOMER_FEATURES)
+        return self.lake.snapshot(self.lake.features.customer_features)
 
     @property
     def training(self) -> TableSnapshot:
         """ml.training_set."""
-        return self.lake.snapshot(TRAINING_SET)
+        return self.lake.snapshot(self.lake.features.training_set)
 
     def draft(self) -> Draft:
         """The training set as of the shop's last day."""
@@ -122,4 +122,4 @@ def publish_features(shop: Shop, days: Iterable[date]) -> None:
     """Computes and publishes the features of some days, in one commit."""
     wanted = tuple(sorted(set(days)))
     rows = compute_features(shop.settings, shop.transactions, wanted, created_at=AT)
-    shop.lake.publish(Draft(CUSTOMER_FEATURES, rows, scope=(Condition("feature_date", "in", wanted),)))
+    shop.lake.publish(Draft(shop.lake.features.customer_features, rows, scope=(Condition("feature_date", "in", wanted),)))
