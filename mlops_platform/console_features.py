@@ -50,7 +50,8 @@ def print_record(done: Sequence[Recorded]) -> None:
     for found in done:
         which = "standard features" if found.is_standard else "features of your own"
         if not found.is_changed:
-            out.print(f"{which}: {found.after.version}, nothing to record", markup=False, highlight=False, soft_wrap=True)
+            line = f"{which}: {found.after.version}, nothing to record"
+            out.print(line, markup=False, highlight=False, soft_wrap=True)
             continue
         version = found.after.version
         step = version if version == found.before.version else f"{found.before.version} → {version}"

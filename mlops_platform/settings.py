@@ -121,7 +121,8 @@ class Settings(BaseSettings):
     @field_validator("features_module")
     @classmethod
     def _module_name(cls, value: str | None) -> str | None:
-        if value is not None and not all(part.isidentifier() for part in value.split(".")):
+        parts = value.split(".") if value is not None else []
+        if not all(part.isidentifier() for part in parts) or "py" in parts[1:]:
             raise ValueError("must be a module's name, such as my_features or shop.features, and no file's")
         return value
 

@@ -1,17 +1,21 @@
 """Writes docs/features.md and docs/tables.md from the contracts, and the features' SQL for Athena that the tests hold.
 
-`--check` fails when one is stale. Belongs here: the pages' layout. Does not belong here: any fact, they come from the
-contracts.
+`--check` fails when one is stale, or a declaration not recorded. Belongs here: the pages' layout. Does not belong here:
+any fact, they come from the contracts.
 """
 
 from __future__ import annotations
 
 import sys
+import textwrap
 from datetime import date
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 from mlops_platform.contracts import STANDARD, all_contracts
+from mlops_platform.contracts.features import FLAGS, LABELS, MEASURES, Aggregate
 from mlops_platform.contracts.table import Column
+from mlops_platform.feature_pipeline.record import compare
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -38,14 +42,58 @@ has a purchase in the last 365 days (`MLOPS_POPULATION_DAYS`).
 """
 
 
+OWN_FEATURE = """
+## Add your own feature
+
+One declaration, in a module of your own beside your work, such as `my_features.py`:
+
+```python
+from mlops_platform.feature_pipeline import Aggregate, Column, ColumnType, Derived, Feature
+
+FEATURES = [
+    Feature(
+        Column("total_transactions_14d", ColumnType.INT, "Purchases in 14 days", unit="purchases", ge=0),
+        Aggregate("count", window_days=14),
+    ),
+    Feature(
+        Column("recent_share", ColumnType.DOUBLE, "Share of the 90-day purchases in 14 days", ge=0, le=1),
+        Derived(
+            lambda t: (t.total_transactions_14d.cast("float64") / t.total_transactions_90d.nullif(0)).fill_null(0.0)
+        ),
+    ),
+]
+```
+
+```sh
+export MLOPS_FEATURES_MODULE=my_features            # or features_module = "my_features" in the home's mlops.toml
+mlops features record                               # gives the declarations a version; keep the file it writes
+mlops features backfill --from 2024-01-01 --to 2024-12-31
+mlops features list
+```
+
+The module is looked for in the working directory and on PYTHONPATH. The table's column, its checks, the asset's column
+docs, the training set and the model's input follow; a model trained before goes on with the features it knows. A
+feature is one of
+
+{kinds}
+
+When a declaration changes its meaning, `mlops features record` raises the version that `_feature_version` holds, and
+the state before keeps a tag: `mlops query --at features-v1.0 "SELECT …"` reads it. A feature's type stays what it is;
+another one needs another name.
+"""
+
+
 def main() -> int:
     """Writes or checks the pages; returns the exit code."""
     pages = {DOCS / "features.md": _features(), DOCS / "tables.md": _tables(), **golden_files()}
     stale = [path for path, text in pages.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
     if "--check" in sys.argv[1:]:
+        unrecorded = [found.words() for found in compare(STANDARD) if found.is_changed]
+        for words in unrecorded:
+            sys.stderr.write(f"features are not recorded ({words}): run `mlops features record`\n")
         for path in stale:
             sys.stderr.write(f"{path.relative_to(ROOT)} is stale: run `make docs`\n")
-        return 1 if stale else 0
+        return 1 if stale or unrecorded else 0
     for path in stale:
         path.write_text(pages[path], encoding="utf-8")
     return 0
@@ -68,7 +116,29 @@ def golden_files() -> dict[Path, str]:
 
 def _features() -> str:
     rows = "".join(_row(feature.column) for feature in STANDARD.features)
-    return f"{MADE}{FEATURES_HEAD}\nVersion {STANDARD.version}, {len(STANDARD.features)} features.\n\n{_HEAD}{rows}"
+    own = OWN_FEATURE.replace("{kinds}", "\n".join(map(_item, _kinds())))
+    head = f"Version {STANDARD.version}, {len(STANDARD.features)} features."
+    return f"{MADE}{FEATURES_HEAD}\n{head}\n\n{_HEAD}{rows}{own}"
+
+
+def _kinds() -> tuple[str, ...]:
+    """What a declaration can be, with the names it can be of."""
+    functions, flags, labels, measures = (
+        ", ".join(f"`{name}`" for name in names)
+        for names in (get_args(get_type_hints(Aggregate)["function"]), FLAGS, LABELS, MEASURES)
+    )
+    return (
+        f"`Aggregate(function, window_days, source)`: {functions}; `window_days` None: all history. `source`: "
+        f"`amount`, for a sum also `cents`, for a count or share a flag: {flags}.",
+        f"`MostFrequent(source, window_days, default)` of {labels}.",
+        "`Score(of, is_larger_better)`: the fifth of the customers that a whole number puts a customer into.",
+        f"`Derived(expression)`: an [Ibis](https://ibis-project.org) expression over the features before it and "
+        f"{measures}.",
+    )
+
+
+def _item(text: str) -> str:
+    return textwrap.fill(text, 120, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _tables() -> str:

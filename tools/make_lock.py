@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> int:
             old = ROOT / target.name
             if old.is_file():
                 shutil.copy(old, target)
-        compile_ = (venv / "bin/uv", *_COMPILE, *arguments)
+        compile_: tuple[str | Path, ...] = (venv / "bin/uv", *_COMPILE, *arguments)
         env = uv_environment(venv)
         try:
             # pins already in the target are preferred

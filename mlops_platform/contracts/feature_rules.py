@@ -26,6 +26,7 @@ BOOKKEEPING = (
 )
 # Columns that stand beside the features in some table or report.
 _TAKEN = {
+    "date",  # of the pairs of a point-in-time read
     "customer_id", "feature_date", "split", TARGET, "churn_probability", *(column.name for column in BOOKKEEPING),
 }  # fmt: skip
 # SQL's names are case-insensitive, and Athena's are lower case.

@@ -225,5 +225,4 @@ FEATURES: tuple[Feature, ...] = (
     ),
 )  # fmt: skip
 
-FEATURE_NAMES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
 FEATURE_KINDS: dict[str, Literal["numeric", "categorical"]] = {feature.name: feature.kind for feature in FEATURES}

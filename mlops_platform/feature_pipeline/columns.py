@@ -212,7 +212,7 @@ def _arrow_texts(name: str, column: pa.ChunkedArray) -> Texts:
     if not _is_text_type(column.type):
         raise InputError(f"feature {name} holds a value that is no text: its column is of type {column.type}")
     # One dictionary for all chunks; null becomes the place after its last.
-    encoded = column.dictionary_encode().unify_dictionaries().combine_chunks()
+    encoded = column.dictionary_encode().combine_chunks()
     values = encoded.dictionary.to_pylist()
     return Texts([*values, None], encoded.indices.cast(pa.int64()).fill_null(len(values)).to_numpy())
 

@@ -52,7 +52,8 @@ def spark_features(
         customer_id, feature_date, then one column a feature, in no order of rows.
 
     Raises:
-        InputError: PySpark or Java is missing, or the snapshot is restricted by a column that features don't use.
+        InputError: PySpark or Java is missing, Spark can't read the warehouse, or the snapshot is restricted by a
+            column that features don't use.
         StorageError: Another engine has written delete files to the table.
     """
     import ibis
@@ -94,16 +95,15 @@ def _read(session: Any, paths: Sequence[str]) -> Any:
     from ibis.backends.pyspark.datatypes import PySparkSchema
 
     reader = session.read.schema(PySparkSchema.from_ibis(schema(SOURCE_TYPES)))
-    # Iceberg's metadata says what is in a file: a folder named `column=value` is no partition, and a bracket in a
-    # home's name no pattern.
-    return reader.option("recursiveFileLookup", "true").option("__globPaths__", "false").parquet(*paths)
+    # A bracket in a home's name is no pattern.
+    return reader.option("__globPaths__", "false").parquet(*paths)
 
 
 def _session(settings: Settings) -> Any:
     """A Spark session for one query: views and options set in it touch no other.
 
     Raises:
-        InputError: PySpark is not installed, or finds no Java.
+        InputError: PySpark is not installed, finds no Java, or can't read the warehouse.
     """
     try:
         from pyspark.errors import PySparkRuntimeError
@@ -128,6 +128,12 @@ def _session(settings: Settings) -> Any:
         "spark.ui.showConsoleProgress": "false",
     }
     active = SparkSession.getActiveSession()
+    if active is None and settings.warehouse_url:
+        raise InputError(
+            f"the Spark that PySpark brings can't read {settings.warehouse_url}",
+            expected="a warehouse of local files, or a SparkSession that reads s3:// and was started before",
+            hint="unset MLOPS_ENGINE: DuckDB computes the same features.",
+        )
     try:
         running = active or SparkSession.builder.config(map=options).getOrCreate()
     except PySparkRuntimeError as error:

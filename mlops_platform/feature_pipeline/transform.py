@@ -58,10 +58,12 @@ def feature_expression(transactions: Any, feature_date: date, features: Sequence
 
 
 def feature_sql(feature_date: date, dialect: str = "duckdb", table: str = "silver.transactions") -> str:
-    """The features of one feature_date as SQL over a table of silver's transactions."""
+    """The features of one feature_date as SQL over a table of silver's transactions, its namespace in front or not."""
     import ibis
 
-    return str(ibis.to_sql(feature_expression(ibis.table(SOURCE_TYPES, name=table), feature_date), dialect=dialect))
+    namespace, _, name = table.rpartition(".")
+    transactions = ibis.table(SOURCE_TYPES, name=name, database=namespace or None)
+    return str(ibis.to_sql(feature_expression(transactions, feature_date), dialect=dialect))
 
 
 def purchases_expression(transactions: Any) -> Any:

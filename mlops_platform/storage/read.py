@@ -189,7 +189,8 @@ def register(
         source, present = quoted(scanned), set(rows.column_names)
     else:
         source, present = _read_files(connection, snapshot, [task.file.file_path for task in tasks])
-    _make_view(connection, name, snapshot.contract, wanted, source, present, all_of_sql(conditions))
+    sql = _rows_sql(snapshot.contract, wanted, (source, present), conditions)
+    connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {sql}")
     return name
 
 
@@ -211,25 +212,19 @@ def register_difference(
     views = ("before", "after")
     for view, snapshot, own, other in zip(views, (before, after), paths, reversed(paths), strict=True):
         only = sorted(own - other)
-        source, present = _read_files(connection, snapshot, only) if only else _NOTHING
-        where = all_of_sql(snapshot.where)
-        _make_view(connection, quoted(view), snapshot.contract, columns, source, present, where)
+        relation = _read_files(connection, snapshot, only) if only else _NOTHING
+        sql = _rows_sql(snapshot.contract, columns, relation, snapshot.where)
+        connection.execute(f"CREATE OR REPLACE TEMP VIEW {quoted(view)} AS {sql}")
     return quoted("before"), quoted("after")
 
 
-def _make_view(
-    connection: duckdb.DuckDBPyConnection,
-    name: str,
-    contract: TableContract,
-    columns: Sequence[str],
-    source: str,
-    present: Collection[str],
-    where: str,
-) -> None:
-    connection.execute(
-        f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT {', '.join(map(quoted, columns))} "
-        f"FROM (SELECT {contract_cells(contract, set(present))} FROM {source}) WHERE {where}"
-    )
+def _rows_sql(
+    contract: TableContract, columns: Sequence[str], relation: tuple[str, Collection[str]], where: Sequence[Condition]
+) -> str:
+    """The columns of a relation of data files, which has these columns, in the contract's types."""
+    source, present = relation
+    cells = contract_cells(contract, set(present))
+    return f"SELECT {', '.join(map(quoted, columns))} FROM (SELECT {cells} FROM {source}) WHERE {all_of_sql(where)}"
 
 
 def _scan(snapshot: TableSnapshot, conditions: Sequence[Condition]) -> DataScan | None:

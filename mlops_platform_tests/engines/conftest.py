@@ -25,7 +25,7 @@ from mlops_platform_tests.scale import rounds
 
 # 250 histories around each: a leap day, ends of a month and a year, and one long before the others.
 DAYS = (date(2011, 7, 16), date(2023, 12, 31), date(2024, 2, 29), date(2025, 1, 1))
-HISTORIES_A_DAY = rounds(250, 25)
+HISTORIES_A_DAY = rounds(250, 60)
 
 
 @dataclass(frozen=True)

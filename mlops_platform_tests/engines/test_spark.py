@@ -5,8 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
@@ -33,78 +34,88 @@ UNTIL = date(2024, 6, 30)
 on_spark = pytest.mark.usefixtures("spark")
 
 
-@pytest.fixture(scope="module")
-def seeded(tmp_path_factory: pytest.TempPathFactory) -> TableSnapshot:
+@dataclass(frozen=True)
+class Seeded:
     """Silver as the pipeline makes it from a CRM west of Greenwich: some 150 files, one a day."""
+
+    settings: Settings
+    transactions: TableSnapshot
+
+    @cached_property
+    def by_spark(self) -> pa.Table:
+        return spark_features(self.settings, self.transactions, UNTIL)
+
+    @cached_property
+    def by_duckdb(self) -> pa.Table:
+        return compute_features(self.settings, self.transactions, [UNTIL], created_at=AT)
+
+
+@pytest.fixture(scope="module")
+def seeded(tmp_path_factory: pytest.TempPathFactory) -> Seeded:
     folder = tmp_path_factory.mktemp("seeded")
     lake = Lake(load_settings(home=folder / "home", timezone="America/Sao_Paulo"))
     url = f"sqlite:///{folder / 'crm.db'}"
     seed(url, customers=80, days=150, seed=20240630, until=UNTIL)
     lake.publish(new_rows(lake, url, TRANSACTIONS, source="crm", ingested_at=AT))
     lake.publish(silver_draft(lake, SILVER))
-    return lake.snapshot(SILVER_TRANSACTIONS)
-
-
-def by_duckdb(transactions: TableSnapshot, day: date) -> pa.Table:
-    return compute_features(transactions.settings, transactions, [day], created_at=AT)
+    return Seeded(lake.settings, lake.snapshot(SILVER_TRANSACTIONS))
 
 
 @on_spark
-@pytest.mark.parametrize("age", [0, 40])
-def test_the_pipelines_silver_gives_duckdbs_features(seeded: TableSnapshot, age: int) -> None:
-    day = UNTIL - timedelta(days=age)
-    found = by_customer(spark_features(seeded.settings, seeded, day))
+def test_the_pipelines_silver_gives_duckdbs_features(seeded: Seeded) -> None:
+    found = by_customer(seeded.by_spark)
     assert len(found) > 20
-    assert differences(found, by_customer(by_duckdb(seeded, day))) == []
+    assert differences(found, by_customer(seeded.by_duckdb)) == []
 
 
 @on_spark
-def test_a_restricted_snapshot_gives_only_its_rows(seeded: TableSnapshot) -> None:
+def test_a_restricted_snapshot_gives_only_its_rows(seeded: Seeded) -> None:
     since = Condition("transaction_date", ">=", UNTIL - timedelta(days=30))
     paid = Condition("payment_method", "in", ("credit_card", "pix"))
-    restricted = replace(seeded, where=(since, paid))
+    restricted = replace(seeded.transactions, where=(since, paid))
     found = by_customer(spark_features(seeded.settings, restricted, UNTIL))
-    assert 0 < len(found) < len(by_customer(by_duckdb(seeded, UNTIL)))
-    assert differences(found, by_customer(by_duckdb(restricted, UNTIL))) == []
+    assert 0 < len(found) < seeded.by_duckdb.num_rows
+    expected = compute_features(seeded.settings, restricted, [UNTIL], created_at=AT)
+    assert differences(found, by_customer(expected)) == []
 
 
-@on_spark
-def test_a_restriction_by_another_column_is_refused(seeded: TableSnapshot) -> None:
-    restricted = replace(seeded, where=(Condition("transaction_ts", ">=", AT),))
+def test_a_restriction_by_another_column_is_refused(home: Settings) -> None:
+    restricted = Lake(home).snapshot(SILVER_TRANSACTIONS, where=[Condition("transaction_ts", ">=", AT)])
     with pytest.raises(InputError, match=r"where \"transaction_ts\" >= .*Expected: conditions on customer_id"):
-        spark_features(seeded.settings, restricted, UNTIL)
+        spark_features(home, restricted, UNTIL)
 
 
 @on_spark
-def test_the_types_are_the_contracts_with_rows_and_without(seeded: TableSnapshot) -> None:
-    some = spark_features(seeded.settings, seeded, UNTIL)
-    none = spark_features(seeded.settings, seeded, UNTIL - timedelta(days=1000))
-    assert (none.num_rows, none.schema) == (0, some.schema)
-    contract = by_duckdb(seeded, UNTIL).schema
-    assert [(f.name, f.type) for f in some.schema] == [
+def test_the_types_are_the_contracts_with_rows_and_without(seeded: Seeded) -> None:
+    none = spark_features(seeded.settings, seeded.transactions, UNTIL - timedelta(days=1000))
+    assert (none.num_rows, none.schema) == (0, seeded.by_spark.schema)
+    contract = seeded.by_duckdb.schema
+    assert [(field.name, field.type) for field in none.schema] == [
         (name, contract.field(name).type) for name in ("customer_id", "feature_date", *STANDARD.names)
     ]
 
 
 @on_spark
-def test_the_setting_chooses_the_engine(seeded: TableSnapshot) -> None:
-    chosen = seeded.settings.model_copy(update={"engine": "spark"})
-    found = compute_features(chosen, seeded, [UNTIL], created_at=AT)
-    expected = by_duckdb(seeded, UNTIL)
-    assert found.schema == expected.schema
-    assert found["customer_id"].equals(expected["customer_id"])
-    assert differences(by_customer(found), by_customer(expected)) == []
+def test_the_setting_chooses_the_engine(seeded: Seeded, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLOPS_ENGINE", "spark")
+    chosen = load_settings(home=seeded.settings.home, timezone=seeded.settings.timezone)
+    found = compute_features(chosen, seeded.transactions, [UNTIL], created_at=AT)
+    assert found.schema == seeded.by_duckdb.schema
+    assert found["customer_id"].equals(seeded.by_duckdb["customer_id"])
+    assert differences(by_customer(found), by_customer(seeded.by_duckdb)) == []
 
 
 @on_spark
 class TestSession:
-    def test_it_listens_on_loopback_only_and_has_no_page(self, seeded: TableSnapshot) -> None:
+    def test_it_listens_on_loopback_only_and_has_no_page(self, seeded: Seeded) -> None:
         import psutil
         from pyspark.sql import SparkSession
 
-        spark_features(seeded.settings, seeded, UNTIL)
+        assert seeded.by_spark.num_rows
         context = SparkSession.builder.getOrCreate().sparkContext
         assert context.uiWebUrl is None
+        # On a machine without a network Spark listens on loopback unasked.
+        assert context.getConf().get("spark.driver.bindAddress") == "127.0.0.1"
         listening = [
             connection.laddr.ip.removeprefix("::ffff:")
             for child in psutil.Process().children(recursive=True)
@@ -114,15 +125,23 @@ class TestSession:
         assert listening
         assert set(listening) == {"127.0.0.1"}
 
-    def test_a_session_that_is_there_keeps_its_views_and_options(self, seeded: TableSnapshot) -> None:
+    def test_a_session_that_is_there_keeps_its_views_and_options(self, seeded: Seeded) -> None:
         from pyspark.sql import SparkSession
 
         own = SparkSession.builder.getOrCreate()
         own.conf.set("spark.sql.session.timeZone", "Asia/Tokyo")
         own.createDataFrame([(1,)], "a int").createOrReplaceTempView("bought")
-        spark_features(seeded.settings, seeded, UNTIL)
+        spark_features(seeded.settings, seeded.transactions, UNTIL)
         assert own.conf.get("spark.sql.session.timeZone") == "Asia/Tokyo"
         assert own.table("bought").columns == ["a"]
+
+    def test_a_bucket_needs_a_session_that_reads_it(self, home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+        from pyspark.sql import SparkSession
+
+        monkeypatch.setattr(SparkSession, "getActiveSession", lambda: None)
+        settings = home.model_copy(update={"warehouse_url": "s3://shop/warehouse"})
+        with pytest.raises(InputError, match=r"can't read s3://shop/warehouse.*a SparkSession that reads s3://"):
+            spark_features(settings, Lake(home).snapshot(SILVER_TRANSACTIONS), UNTIL)
 
     def test_without_java_it_says_so(self, tmp_path: Path) -> None:
         code = (

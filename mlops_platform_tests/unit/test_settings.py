@@ -314,3 +314,25 @@ class TestExports:
         apply_exports(load_settings(home=made, crm_url="postgresql://ana:hunter2@host/crm"))
         assert os.environ["MLOPS_HOME"] == str(made)
         assert not any("hunter2" in value for value in os.environ.values())
+
+
+class TestFeaturesModule:
+    def test_a_home_may_name_its_module(self, monkeypatch: pytest.MonkeyPatch, made: Path) -> None:
+        (made / HOME_FILE).write_text('features_module = "shop.features"\n')
+        settings = load_settings(home=made)
+        assert settings.features_module == "shop.features"
+        assert setting_sources(settings)["features_module"] == ("shop.features", "mlops.toml")
+        monkeypatch.setenv("MLOPS_FEATURES_MODULE", "others")
+        assert load_settings(home=made).features_module == "others"
+
+    def test_children_get_it_and_this_process_does_not(self, monkeypatch: pytest.MonkeyPatch, made: Path) -> None:
+        settings = load_settings(home=made, features_module="shop.features")
+        assert child_environment(settings)["MLOPS_FEATURES_MODULE"] == "shop.features"
+        assert "MLOPS_FEATURES_MODULE" not in exports(load_settings(home=made))
+        with monkeypatch.context() as patch:
+            for name in exports(settings):
+                patch.setenv(name, os.environ.get(name, ""))
+            patch.delenv("MLOPS_FEATURES_MODULE")
+            apply_exports(settings)
+            # Another home of this process may have another.
+            assert "MLOPS_FEATURES_MODULE" not in os.environ

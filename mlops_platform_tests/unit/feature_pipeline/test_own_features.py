@@ -7,9 +7,11 @@ declaration (`contracts/test_feature_set.py`), records (`test_record.py`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -18,6 +20,7 @@ import pyarrow.compute as pc
 import pytest
 
 from mlops_platform.contracts import PREDICTIONS, SILVER_TRANSACTIONS, STANDARD, load_feature_set
+from mlops_platform.contracts.schemas import arrow_schema
 from mlops_platform.definitions import build_definitions
 from mlops_platform.errors import ContractError, InputError, ModelError, NotEnoughDataError, StorageError
 from mlops_platform.feature_pipeline.load import features_draft
@@ -34,9 +37,10 @@ from mlops_platform.storage.lake import Lake
 from mlops_platform.storage.publish import Draft
 from mlops_platform.storage.query import query
 from mlops_platform.training_pipeline.labels import labelled_dates
-from mlops_platform.training_pipeline.promotion import evaluate_held_out
+from mlops_platform.training_pipeline.promotion import decide, evaluate_held_out
 from mlops_platform.training_pipeline.registry import PRODUCTION, MLflowManager, RegisteredModel
 from mlops_platform.training_pipeline.train import TrainedModel, train
+from mlops_platform_tests.unit.contracts.test_contracts import sample
 from mlops_platform_tests.unit.own_features import FORTNIGHT, LAST_HOUR, Declare, write_module
 from mlops_platform_tests.unit.training_pipeline.worlds import AS_OF, AT, Shop, history, silver_rows
 
@@ -161,6 +165,11 @@ class TestBeforeItIsComputed:
         scores = [draft.rows["churn_probability"].to_pylist() for draft in drafts]
         assert scores[0] == scores[1]
         assert scores[0]
+        contract = life.own.lake.features.training_set
+        pinned = life.own.lake.snapshot(contract, snapshot_id=predictor.training_snapshot_id)
+        reference = reference_rows(life.own.settings, predictor, pinned)
+        assert reference.column_names == ["customer_id", "feature_date", *STANDARD.names, "churn_probability"]
+        assert reference.equals(reference_rows(life.plain.settings, predictor, life.plain.training))
 
 
 class TestOnceItIsComputed:
@@ -231,10 +240,9 @@ class TestOnceItIsComputed:
     def test_the_state_before_stays_readable_by_its_tag(self, life: Life, trained: TrainedModel) -> None:
         publish(life.own, [AS_OF])
         lake = life.own.lake
-        # Everything is old a century later; only what is tagged, or named by something, is kept.
+        # A century later everything is old: only what is current or tagged stays.
         later = datetime(2124, 1, 1, tzinfo=UTC)
-        keep = maintenance.referenced_snapshots(lake)
-        maintenance.maintain(lake, now=later, keep=keep, keep_days=0, orphan_days=1)
+        maintenance.maintain(lake, now=later, keep=(), keep_days=0, orphan_days=1)
         figures = f"count(*) AS n, count({NEW}) AS new, min(_feature_version) AS v"
         sql = f"SELECT {figures} FROM feature_store.customer_features"
         total = life.own.features.count()
@@ -268,6 +276,12 @@ class TestOnceItIsRemoved:
         life.plain.lake.publish(life.plain.draft())
         found = evaluate_held_out(life.plain.settings, manager, life.plain.training, life.old)
         assert (found.champion_version, found.champion) == (model.version, None)
+        passing = replace(
+            found, recency=replace(found.recency, lower=0.1), churn_score=replace(found.churn_score, upper=0)
+        )
+        decision, _ = decide(life.plain.settings, manager, life.plain.lake, life.old, passing, decided_at=AT)
+        assert decision.promoted
+        assert f"version {model.version} is no rival: it needs a feature" in decision.reason
         words = f"needs {NEW}, which no feature declares.*MLOPS_FEATURES_MODULE.*mlops train"
         with pytest.raises(ModelError, match=words):
             predictions(
@@ -289,9 +303,6 @@ class TestTheTable:
         return (Condition("feature_date", "=", AS_OF),)
 
     def rows(self, lake: Lake, **cells: Any) -> pa.Table:
-        from mlops_platform.contracts.schemas import arrow_schema
-        from mlops_platform_tests.unit.contracts.test_contracts import sample
-
         contract = lake.features.customer_features
         row = {**sample(contract).to_pylist()[0], "feature_date": AS_OF, **cells}
         return pa.Table.from_pylist([row], schema=arrow_schema(contract))
@@ -319,3 +330,19 @@ class TestTheTable:
         lake = Lake(life.plain.settings.model_copy(update={"features_module": module}))
         with pytest.raises(InputError, match=f"added {NEW}, usual_hour.*mlops features record"):
             features_draft(lake, life.plain.transactions, [AS_OF], created_at=AT)
+
+
+def test_the_example_of_the_docs_works_as_it_stands(life: Life, declare: Declare, tmp_path: Path) -> None:
+    text = (Path(__file__).resolve().parents[3] / "docs" / "features.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    module = declare()
+    (tmp_path / f"{module}.py").write_text(example)
+    record(load_feature_set(module))
+    settings = life.plain.settings.model_copy(update={"features_module": module})
+    rows = features_draft(Lake(settings), life.plain.transactions, [AS_OF], created_at=AT).rows
+    assert isinstance(rows, pa.Table)
+    shares = {
+        row["customer_id"]: (row[NEW], row["total_transactions_90d"], row["recent_share"]) for row in rows.to_pylist()
+    }
+    assert {share for _, _, share in shares.values()} > {0.0}
+    assert all(share == (few / many if many else 0.0) for few, many, share in shares.values())

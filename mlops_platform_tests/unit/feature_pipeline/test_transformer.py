@@ -92,11 +92,13 @@ def test_requested_features_in_their_order() -> None:
 
 
 def test_missing_numbers_become_the_training_median(fitted: FeatureTransformer) -> None:
+    columns = [NAMES.index("tenure_days"), NAMES.index("churn_score")]
     known = [row["tenure_days"] for row in ROWS if row["tenure_days"] is not None]
-    column = NAMES.index("tenure_days")
-    for missing in (None, float("nan"), np.nan):
-        assert fitted.transform([{**ROWS[1], "tenure_days": missing}])[0, column] == np.median(known)
-    assert fitted.transform([{**ROWS[1], "tenure_days": 0}])[0, column] == 0
+    medians = [np.median(known), np.median([row["churn_score"] for row in ROWS])]
+    for missing in (None, float("nan"), np.float32("nan")):
+        found = fitted.transform([{**ROWS[1], "tenure_days": missing, "churn_score": missing}])
+        assert found[0, columns].tolist() == medians
+    assert fitted.transform([{**ROWS[1], "tenure_days": 0}])[0, columns[0]] == 0
 
 
 def test_a_column_without_any_number_becomes_zero() -> None:
@@ -196,8 +198,7 @@ def test_names_for_other_input_are_refused(fitted: FeatureTransformer) -> None:
 
 CELLS = st.fixed_dictionaries(
     {
-        "churn_score": st.none()
-        | st.just(float("nan"))
+        "churn_score": st.sampled_from([None, float("nan"), -0.0, 5e-324])
         | st.floats(-1e300, 1e300)
         | st.integers(-(2**70), 2**70)
         | st.booleans(),
@@ -216,16 +217,16 @@ def number_of(row: dict[str, Any]) -> float | None:
 @settings(max_examples=80, derandomize=True, database=None, deadline=None)
 @given(rows=st.lists(CELLS, min_size=1, max_size=8), new=st.lists(CELLS, min_size=1, max_size=8))
 def test_the_matrix_is_the_definition(rows: list[dict[str, Any]], new: list[dict[str, Any]]) -> None:
+    transformer = FeatureTransformer(max_categories=3).fit(rows)
     known = [number for number in map(number_of, rows) if number is not None]
-    median = statistics.median(known) if known else 0.0
     counts = Counter(row["customer_segment"] for row in rows if row["customer_segment"] is not None)
     categories = sorted(sorted(counts, key=lambda text: (-counts[text], text))[:3])
+    assert transformer.medians_ == {"churn_score": statistics.median(known) if known else 0.0}
     expected = []
     for row in new:
         number = number_of(row)
         cells = [float(row["customer_segment"] == category) for category in categories]
-        expected.append([*cells, median if number is None else number])
-    transformer = FeatureTransformer(max_categories=3).fit(rows)
+        expected.append([*cells, transformer.medians_["churn_score"] if number is None else number])
     for shape in (new, pd.DataFrame(new, dtype=object)):
         assert transformer.transform(shape).tobytes() == np.array(expected, dtype=float).tobytes()
 

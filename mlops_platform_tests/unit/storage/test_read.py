@@ -9,6 +9,7 @@ from typing import Any
 from unittest import mock
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mlops_platform.contracts import BRONZE_TRANSACTIONS, Column, ColumnType, Partition
@@ -19,7 +20,7 @@ from mlops_platform.storage.conditions import Condition, all_of_sql, all_time
 from mlops_platform.storage.duck import session
 from mlops_platform.storage.lake import Lake
 from mlops_platform.storage.publish import Draft
-from mlops_platform.storage.read import TableSnapshot, planned_files, register
+from mlops_platform.storage.read import TableSnapshot, data_files, planned_files, register
 from mlops_platform_tests.unit.storage.things import AT, FEB, JAN, RANGE, draft, on, rows
 
 
@@ -95,6 +96,20 @@ def test_the_files_a_read_opens(filled: Lake) -> None:
     assert (january.files, whole.files) == (1, 2)
     assert 0 < january.bytes < whole.bytes
     assert planned_files(filled.snapshot(RANGE, where=on(JAN))) == january
+
+
+def test_the_files_another_engine_reads_hold_the_rows(filled: Lake) -> None:
+    files = data_files(filled.snapshot(RANGE))
+    names = [pq.read_table(path.removeprefix("file://"), columns=["thing"])["thing"].to_pylist() for path in files]
+    assert sorted(names) == [["a"], ["b", "o'clock"]]
+    assert data_files(filled.snapshot(RANGE, where=on(JAN))) == [files[names.index(["a"])]]
+    assert data_files(replace(filled.snapshot(RANGE), snapshot_id=None)) == []
+
+
+def test_files_with_deleted_rows_are_not_handed_out(filled: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "planned", lambda *_: [mock.Mock(delete_files=set()), mock.Mock(delete_files={"a"})])
+    with pytest.raises(StorageError, match="has delete files"):
+        data_files(filled.snapshot(RANGE))
 
 
 def test_tables_with_delete_files_are_read_side_by_side(filled: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
