@@ -75,7 +75,8 @@ def _one_date(lake: Lake, folder: Path) -> dict[str, Any]:
 
     def one_query() -> None:
         with transactions.relation(tuple(SOURCE_TYPES)) as (duck, view):
-            duck.sql(feature_sql(until, table=view.strip('"'))).to_arrow_table()
+            duck.execute(f"CREATE TEMP VIEW bought AS FROM {view}")
+            duck.sql(feature_sql(until, table="bought")).to_arrow_table()
 
     one_date()
     took = interleaved({"scan": scan, "one_date": one_date, "one_query": one_query}, folder)
