@@ -9,7 +9,7 @@ ARGS ?=
 help: ## Show this list
 	@echo 'make TARGET [ARGS="…"] [PYTHON=/path/to/python3.12]'
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo 'Examples: make demo ARGS="--crm sqlite:///crm.db --as-of 2025-06-30"    make test ARGS="-k features -x"'
 
@@ -42,6 +42,11 @@ test-lake: setup ## Run the lake's proofs whole: 200 kills, 100 lost answers, 4 
 test-engines: setup ## Run 1,000 histories on every engine; puts PySpark into .venv-engines, needs Java 17
 	@$(BIN)/python -m tools.setup_engines
 	@FULL_PROOFS=1 .venv-engines/bin/python -m pytest mlops_platform_tests/engines $(ARGS)
+
+.PHONY: test-features
+test-features: setup ## Run the feature store's proofs whole: 1,000 histories, 90 feature_dates alone and in one run
+	@FULL_PROOFS=1 $(BIN)/python -m pytest -n 2 --dist load mlops_platform_tests/properties/test_rolling.py \
+		mlops_platform_tests/properties/test_features.py mlops_platform_tests/unit/feature_pipeline/test_pipeline.py $(ARGS)
 
 .PHONY: check
 check: setup ## Run ruff, mypy and the architecture tests

@@ -76,6 +76,24 @@ def test_day_by_day_is_each_day_anew(history: tuple[date, list[Purchase]], steps
             assert_equal(found[day], anew[day])
 
 
+@settings(REPEATABLE, max_examples=rounds(300, 40))
+@given(st.sampled_from(DAYS).flatmap(lambda day: st.tuples(st.just(day), transactions(day, max_histories=4))))
+def test_nothing_after_a_day_changes_a_cell_of_it(history: tuple[date, list[Purchase]]) -> None:
+    day, purchases = history
+    known = [p for p in purchases if p.day <= day]
+    later = [
+        Purchase(p.customer_id, at(p.day, 9, 500), p.amount * 3, "changed", None) for p in purchases if p.day > day
+    ]
+    added = [Purchase(c, at(day, 0, 1), Decimal("999999.99"), "added", "x") for c in {p.customer_id for p in known}]
+    born = [Purchase("0 born tomorrow", at(day, 0, 1), Decimal("0.01"), "a", "a")]
+    # The engine moves on beyond the day, with all that comes after it in its arrays.
+    after = by_rolling(known + later + added + born, [day, day + timedelta(days=1)])
+    before = by_rolling(known, [day])
+    assert (day in after) == (day in before)
+    if day in before:
+        assert_equal(after[day], before[day])
+
+
 def test_a_year_of_days_in_a_row_is_each_day_anew() -> None:
     until = date(2024, 3, 31)
     purchases = [
