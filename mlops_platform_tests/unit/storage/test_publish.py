@@ -11,11 +11,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from pyiceberg.catalog.sql import SqlCatalog
-from pyiceberg.exceptions import CommitStateUnknownException
+from pyiceberg.exceptions import CommitStateUnknownException, ValidationException
+from pyiceberg.table.update.snapshot import _OverwriteFiles
 from sqlalchemy.exc import OperationalError
 
 from mlops_platform.contracts import Column, ColumnType, Replace, TableContract
-from mlops_platform.errors import ContractError, SettingsError, StorageError
+from mlops_platform.errors import ConflictError, ContractError, SettingsError, StorageError
 from mlops_platform.settings import Settings, load_settings
 from mlops_platform.storage import commit as committing
 from mlops_platform.storage.audit import CheckOutcome
@@ -298,6 +299,37 @@ class TestLostAnswer:
                 with pytest.raises(StorageError):
                     lake.publish(draft("b"))
         assert things(lake) == (["b"] if after else ["a"])
+
+
+class TestFilesToRemove:
+    def test_a_file_that_is_missed_though_it_is_there_is_looked_for_again(
+        self, lake: Lake, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lake.publish(draft("a"))
+        real, answers = (
+            _OverwriteFiles._deleted_entries,
+            iter([ValidationException("Missing required files to delete")]),
+        )
+
+        def missed(self: Any) -> Any:
+            for error in answers:
+                raise error
+            return real(self)
+
+        monkeypatch.setattr(_OverwriteFiles, "_deleted_entries", missed)
+        monkeypatch.setattr(committing, "WAITS", (0.0, 0.0))
+        assert lake.publish(draft("b")).is_new
+        assert things(lake) == ["b"]
+
+    def test_a_file_that_another_has_removed_is_a_conflict(self, lake: Lake) -> None:
+        lake.publish(draft("a"))
+        held = lake.snapshot(RANGE)
+        change = committing.replacement(held, on(JAN))
+        lake.publish(draft("b"))
+        assert held.table is not None
+        with pytest.raises(ConflictError, match=r"test\.by_range was changed meanwhile"):
+            committing.commit(held.table, change, {committing.PUBLISH_ID: "late"})
+        assert things(lake) == ["b"]
 
 
 def test_a_row_that_an_append_once_table_holds_is_not_appended_again(lake: Lake) -> None:
