@@ -134,7 +134,10 @@ def demo(
 def query(
     sql: Annotated[str, typer.Argument(help="One SELECT in Athena's SQL.")],
     output: Annotated[Path | None, typer.Option("--output", help="Write to FILE.parquet or FILE.csv.")] = None,
-    at: Annotated[list[str] | None, typer.Option("--at", help="TABLE=SNAPSHOT_OR_TAG, or of one table read TAG: an earlier state.")] = None,
+    at: Annotated[
+        list[str] | None,
+        typer.Option("--at", help="TABLE=SNAPSHOT_OR_TAG, or of the only table TAG: an earlier state."),
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show what would be read instead of rows.")] = False,
     home: Home = None,
 ) -> None:
@@ -189,6 +192,10 @@ def doctor(home: Home = None) -> None:
 @app.command()
 def train(
     as_of: Annotated[str | None, typer.Option("--as-of", help="Last complete day; none: the last in silver.")] = None,
+    model_type: Annotated[
+        str,
+        typer.Option("--model-type", help="xgboost, random_forest, logistic_regression, average, or one of your own."),
+    ] = "xgboost",
     home: Home = None,
 ) -> None:
     """Train a model on what was ingested, evaluate it, and promote it if it passes the gate."""
@@ -201,7 +208,7 @@ def train(
         from mlops_platform.definitions import build_definitions
         from mlops_platform.orchestration.demo import run_training
 
-        decision = run_training(found, build_definitions, as_of=day, progress=say)
+        decision = run_training(found, build_definitions, as_of=day, progress=say, model_type=model_type)
     auc = decision.evaluation.metrics.roc_auc
     model = decision.model
     out.print(f"{model.name} version {model.version}: {model.stage}, held-out ROC-AUC {auc:.4f}", highlight=False)

@@ -88,7 +88,8 @@ class Predictor:
         """
         import numpy as np
 
-        probability = self.pipeline.predict_proba(rows)[:, 1].astype(np.float64)
+        # Some classifiers refuse to score nothing.
+        probability = self.pipeline.predict_proba(rows)[:, 1].astype(np.float64) if len(rows) else np.zeros(0)
         return Scores(
             probability=probability,
             prediction=(probability >= self.threshold).astype(np.int32),

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from mlops_platform import clock
-from mlops_platform.contracts import SILVER_TRANSACTIONS
+from mlops_platform.contracts import load_feature_set
 from mlops_platform.data_pipeline.crm import HistorySpan, absolute, find_source, span
 from mlops_platform.data_pipeline.crm_load import seed, synthetic_model
-from mlops_platform.errors import InputError, NotEnoughDataError
+from mlops_platform.errors import InputError
 from mlops_platform.orchestration.best_possible import best_possible_auc
 from mlops_platform.orchestration.instance import open_instance, reap
 from mlops_platform.orchestration.jobs import INFERENCE, INGEST, PREDICTION_LOG, TRAINING
@@ -25,8 +25,9 @@ from mlops_platform.orchestration.partitions import Partitions
 from mlops_platform.orchestration.runner import Progress, Runner, Stage
 from mlops_platform.settings import pin
 from mlops_platform.storage.lake import Lake
-from mlops_platform.storage.read import scalar
+from mlops_platform.training_pipeline.dataset import last_silver_day
 from mlops_platform.training_pipeline.labels import labelled_dates
+from mlops_platform.training_pipeline.models import DEFAULT_MODEL_TYPE, find_model_type
 from mlops_platform.training_pipeline.promotion import Decision
 
 if TYPE_CHECKING:
@@ -155,7 +156,14 @@ def run_demo(
     )
 
 
-def run_training(settings: Settings, build: Builder, *, as_of: date | None, progress: Progress) -> Decision:
+def run_training(
+    settings: Settings,
+    build: Builder,
+    *,
+    as_of: date | None,
+    progress: Progress,
+    model_type: str = DEFAULT_MODEL_TYPE,
+) -> Decision:
     """Runs the training job, with the feature_dates it needs.
 
     Args:
@@ -163,11 +171,14 @@ def run_training(settings: Settings, build: Builder, *, as_of: date | None, prog
         build: Makes the Definitions of settings.
         as_of: Last complete local day; None: silver's last day with a transaction.
         progress: Called with a line whenever something starts.
+        model_type: What kind of model to train.
 
     Raises:
         PlatformError: Bad input, with what to do about it.
     """
-    day = as_of or _last_silver_day(settings)
+    load_feature_set(settings.features_module)  # A user's own model types stand there.
+    find_model_type(model_type)
+    day = as_of or last_silver_day(Lake(settings), clock.last_complete_day(clock.now(settings), settings.zone))
     instance = open_instance(settings)
     reap(instance)
     settings = settings.model_copy(update={"as_of": day})
@@ -176,20 +187,10 @@ def run_training(settings: Settings, build: Builder, *, as_of: date | None, prog
     dates = labelled_dates(day, settings.first_partition_day, settings.horizon_days)
     for feature_date in dates.all:
         runner.run(TRAINING, partitions.day_key(feature_date), only=[CUSTOMER_FEATURES])
-    decision: Decision = runner.run(TRAINING, partitions.day_key(day)).output_for_node("ml__production_model")
+    config = {"ml__churn_model": {"config": {"model_type": model_type}}}
+    result = runner.run(TRAINING, partitions.day_key(day), config=config)
+    decision: Decision = result.output_for_node("ml__production_model")
     return decision
-
-
-def _last_silver_day(settings: Settings) -> date:
-    with Lake(settings).snapshot(SILVER_TRANSACTIONS).relation(["transaction_date"]) as (duck, view):
-        last: date | None = scalar(duck, f"SELECT max(transaction_date) FROM {view}")
-    if last is None:
-        raise NotEnoughDataError(
-            f"silver.transactions in {settings.home} is empty",
-            expected="ingested transactions to train on",
-            hint="run `mlops demo`, or the job ingest_and_features in the Dagster UI.",
-        )
-    return min(last, clock.last_complete_day(clock.now(settings), settings.zone))
 
 
 def _seeded(settings: Settings, progress: Progress) -> str:

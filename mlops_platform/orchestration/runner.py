@@ -6,9 +6,10 @@ Belongs here: execution and its bookkeeping. Does not belong here: which runs a 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
 import dagster as dg
 
@@ -51,7 +52,13 @@ class Runner:
         return self._stages.setdefault(key, Stage(key.to_user_string()))
 
     def run(
-        self, job: str, partition: str | None, *, only: Sequence[dg.AssetKey] | None = None, note: str = ""
+        self,
+        job: str,
+        partition: str | None,
+        *,
+        only: Sequence[dg.AssetKey] | None = None,
+        note: str = "",
+        config: Mapping[str, Any] | None = None,
     ) -> dg.ExecuteInProcessResult:
         """Executes a job, or some of its assets, for one partition.
 
@@ -76,7 +83,7 @@ class Runner:
                 asset_selection=list(only) if only is not None else None,
                 tags=process_tags(),
                 # Failures are told once, by the command; the run's own log is in the UI.
-                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}, "ops": dict(config or {})},
             )
         except Exception as error:
             mendable = _mendable(error)

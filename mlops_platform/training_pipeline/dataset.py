@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlops_platform.contracts import load_feature_set
+from mlops_platform.contracts import SILVER_TRANSACTIONS, load_feature_set
 from mlops_platform.contracts.ml import TARGET
 from mlops_platform.errors import NotEnoughDataError
 from mlops_platform.feature_pipeline.point_in_time import register_feature_dates
@@ -20,12 +20,15 @@ from mlops_platform.storage.read import register, scalar
 from mlops_platform.training_pipeline.labels import LabelledDates, label_sql, labelled_dates, population_sql
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import date
 
+    import duckdb
     import pyarrow as pa
 
     from mlops_platform.contracts import TableContract
     from mlops_platform.settings import Settings
+    from mlops_platform.storage.lake import Lake
     from mlops_platform.storage.read import TableSnapshot
 
 VALIDATION_PERCENT = 20
@@ -58,7 +61,7 @@ def training_set(settings: Settings, features: TableSnapshot, transactions: Tabl
         duck.execute(f"CREATE TEMP TABLE purchases AS SELECT * FROM {view} WHERE amount > 0")
         rows = duck.sql(_dataset_sql(settings, declared.training_set, dates)).to_arrow_table()
     require_computed(rows, declared.names)
-    _require_both_classes(rows, dates)
+    require_both_classes(rows, f"evaluation on {dates.evaluation}")
     return Draft(
         declared.training_set,
         rows,
@@ -78,20 +81,45 @@ def training_set(settings: Settings, features: TableSnapshot, transactions: Tabl
 
 
 def _dataset_sql(settings: Settings, contract: TableContract, dates: LabelledDates) -> str:
-    # Whole feature_dates only; md5 and not hash(): the split must be the same for every version of DuckDB.
-    held_back = f"('0x' || substr(md5(customer_id), 1, 8))::BIGINT % 100 < {VALIDATION_PERCENT}"
     return f"""
         WITH rows AS (SELECT * FROM features WHERE {population_sql(settings.population_days)}),
              labels AS ({label_sql("purchases", "rows", settings.horizon_days)})
         SELECT {_cells(contract)} FROM (
             SELECT *, CASE WHEN feature_date = DATE '{dates.evaluation}' THEN 'test'
-                           WHEN {held_back} THEN 'validation' ELSE 'train' END AS split
+                           WHEN {held_back_sql("customer_id")} THEN 'validation' ELSE 'train' END AS split
             FROM rows JOIN labels USING (customer_id, feature_date))
         ORDER BY feature_date, customer_id"""
 
 
+def held_back_sql(key: str) -> str:
+    """Condition on a text, as a rule the customer's id: it belongs to the fixed fifth that no model is fitted on."""
+    # md5 and not hash(): the split must be the same for every version of DuckDB.
+    return f"('0x' || substr(md5({key}), 1, 8))::BIGINT % 100 < {VALIDATION_PERCENT}"
+
+
 def _cells(contract: TableContract) -> str:
     return ", ".join(map(quoted, contract.column_names))
+
+
+def last_silver_day(lake: Lake, complete_until: date) -> date:
+    """The day to train as of: silver's last day with a transaction, but none that is not over.
+
+    Args:
+        lake: The home's tables.
+        complete_until: Last complete local day.
+
+    Raises:
+        NotEnoughDataError: Silver holds no transaction.
+    """
+    with lake.snapshot(SILVER_TRANSACTIONS).relation(["transaction_date"]) as (duck, view):
+        last: date | None = scalar(duck, f"SELECT max(transaction_date) FROM {view}")
+    if last is None:
+        raise NotEnoughDataError(
+            f"silver.transactions in {lake.settings.home} is empty",
+            expected="ingested transactions to train on",
+            hint="run `mlops demo`, or the job ingest_and_features in the Dagster UI.",
+        )
+    return min(last, complete_until)
 
 
 def _first_purchase(transactions: TableSnapshot) -> date | None:
@@ -100,14 +128,22 @@ def _first_purchase(transactions: TableSnapshot) -> date | None:
     return first
 
 
-def _require_both_classes(rows: pa.Table, dates: LabelledDates) -> None:
+def require_both_classes(rows: pa.Table, where: str) -> None:
+    """Refuses rows of which a split holds one class only.
+
+    Args:
+        rows: With split and churned.
+        where: What the rows are, for the message.
+
+    Raises:
+        NotEnoughDataError: One does.
+    """
     for split in ("train", "validation", "test"):
         part = rows.filter(_equals(rows, "split", split))
         classes = set(part.column(TARGET).unique().to_pylist())
         if classes != {0, 1}:
             raise NotEnoughDataError(
-                f"the {part.num_rows} {split} rows hold only the class(es) {sorted(classes)} "
-                f"(evaluation on {dates.evaluation})",
+                f"the {part.num_rows} {split} rows hold only the class(es) {sorted(classes)} ({where})",
                 expected="customers that churned and customers that stayed",
                 hint="use more customers or history, or another MLOPS_HORIZON_DAYS or MLOPS_POPULATION_DAYS.",
             )
@@ -126,10 +162,16 @@ def split_rows(rows: pa.Table, split: str) -> pa.Table:
 
 def data_digest(settings: Settings, snapshot: TableSnapshot) -> str:
     """Digest of the training rows themselves, whatever snapshot or order they stand in."""
-    cells = _cells(snapshot.contract)
     with session(settings) as duck:
-        view = register(duck, snapshot)
-        rows = duck.execute(
-            f"SELECT md5(string_agg(h, '' ORDER BY h)) FROM (SELECT md5(to_json(({cells}))::VARCHAR) h FROM {view})"
-        ).fetchall()
-    return str(rows[0][0])
+        return rows_digest(duck, register(duck, snapshot), snapshot.contract.column_names)
+
+
+def rows_digest(duck: duckdb.DuckDBPyConnection, view: str, columns: Sequence[str]) -> str:
+    """Digest of a view's rows in any order, by the values of some columns."""
+    row = row_text_sql(columns)
+    return str(scalar(duck, f"SELECT md5(string_agg(h, '' ORDER BY h)) FROM (SELECT md5({row}) h FROM {view})"))
+
+
+def row_text_sql(columns: Sequence[str]) -> str:
+    """A row as one text: equal for equal values, another for any other."""
+    return f"to_json(({', '.join(map(quoted, columns))}))::VARCHAR"

@@ -8,10 +8,14 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from mlops_platform.training_pipeline.models import RANDOM_STATE
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Floats = NDArray[Any]
+
+MAX_INTERVAL_ROWS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +23,13 @@ class Metrics:
     """Quality of churn probabilities on labelled rows, at a threshold."""
 
     roc_auc: float
+    pr_auc: float
     accuracy: float
     precision: float
     recall: float
     f1: float
     brier: float
+    log_loss: float
     threshold: float
     churn_rate: float
 
@@ -60,14 +66,50 @@ def evaluate(labels: Floats, probabilities: Floats, threshold: float) -> Metrics
     predicted = (probabilities >= threshold).astype(int)
     return Metrics(
         roc_auc=float(metrics.roc_auc_score(labels, probabilities)),
+        pr_auc=float(metrics.average_precision_score(labels, probabilities)),
         accuracy=float(metrics.accuracy_score(labels, predicted)),
         precision=float(metrics.precision_score(labels, predicted, zero_division=0)),
         recall=float(metrics.recall_score(labels, predicted, zero_division=0)),
         f1=float(metrics.f1_score(labels, predicted, zero_division=0)),
         brier=float(metrics.brier_score_loss(labels, probabilities)),
+        log_loss=float(metrics.log_loss(labels, probabilities)),
         threshold=threshold,
         churn_rate=float(labels.mean()),
     )
+
+
+def figures(metrics: Metrics, recency: AucDifference | None) -> dict[str, float]:
+    """Metrics by name, with those of recency-only beside them.
+
+    Args:
+        metrics: A model's.
+        recency: Its difference to days_since_last_transaction alone; None: recency is not known.
+    """
+    found = metrics.as_dict()
+    if recency is not None:
+        found |= {
+            "roc_auc_recency_only": recency.theirs,
+            "lift_over_recency_only": recency.difference,
+            "lift_over_recency_only_lower": recency.lower,
+            "lift_over_recency_only_upper": recency.upper,
+        }
+    return found
+
+
+def held_out_figures(
+    labels: Floats, probabilities: Floats, threshold: float, recency: Floats | None
+) -> dict[str, float]:
+    """Figures of rows no model was fitted on.
+
+    Args:
+        labels: 0 or 1, shape (n,), both present.
+        probabilities: Probability of 1, shape (n,).
+        threshold: A row is predicted 1 at or above it.
+        recency: Days since the last purchase, shape (n,); None: not known.
+    """
+    sample = interval_rows(len(labels))
+    difference = None if recency is None else auc_difference(labels[sample], probabilities[sample], recency[sample])
+    return figures(evaluate(labels, probabilities, threshold), difference)
 
 
 def best_threshold(labels: Floats, probabilities: Floats) -> float:
@@ -79,6 +121,15 @@ def best_threshold(labels: Floats, probabilities: Floats) -> float:
     both = precision[:-1] + recall[:-1]
     f1 = np.divide(2 * precision[:-1] * recall[:-1], both, out=np.zeros_like(both), where=both > 0)
     return float(thresholds[int(np.argmax(f1))])
+
+
+def interval_rows(n: int) -> Any:
+    """Places of the rows that intervals are computed on: all of n, or a seeded sample of 20,000."""
+    import numpy as np
+
+    if n <= MAX_INTERVAL_ROWS:
+        return np.arange(n)
+    return np.sort(np.random.default_rng(RANDOM_STATE).choice(n, MAX_INTERVAL_ROWS, replace=False))
 
 
 def auc_difference(labels: Floats, ours: Floats, theirs: Floats) -> AucDifference:

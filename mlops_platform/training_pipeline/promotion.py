@@ -19,8 +19,7 @@ from mlops_platform.storage.conditions import Condition
 from mlops_platform.storage.publish import Draft
 from mlops_platform.storage.read import scalar
 from mlops_platform.training_pipeline.dataset import data_digest, split_rows
-from mlops_platform.training_pipeline.evaluation import AucDifference, Metrics, auc_difference, evaluate
-from mlops_platform.training_pipeline.models import RANDOM_STATE
+from mlops_platform.training_pipeline.evaluation import AucDifference, Metrics, auc_difference, evaluate, interval_rows
 from mlops_platform.training_pipeline.registry import PRODUCTION, STAGING, RegisteredModel
 from mlops_platform.training_pipeline.train import (
     MODEL_TYPE_TAG,
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
     from mlops_platform.training_pipeline.registry import MLflowManager
 
 CHAMPION_TOLERANCE = 0.005
-MAX_INTERVAL_ROWS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +99,7 @@ def evaluate_held_out(
     rows = split_rows(training.to_arrow(order_by=("feature_date", "customer_id")), "test")
     labels = rows.column(TARGET).to_numpy()
     scores = _scores(manager, trained.run_id, rows)
-    sample = _sample(len(labels))
+    sample = interval_rows(len(labels))
 
     def against(theirs: Any) -> AucDifference:
         return auc_difference(labels[sample], scores[sample], theirs[sample])
@@ -135,28 +133,39 @@ def decide(
     """
     import pyarrow as pa
 
-    model = manager.register_model(
-        trained.model_uri,
-        settings.model_name,
-        tags={
-            MODEL_TYPE_TAG: trained.model_type,
-            THRESHOLD_TAG: repr(trained.threshold),
-            TRAINING_SNAPSHOT_TAG: str(trained.training_snapshot_id),
-        },
-        description="Chance that a customer makes no purchase in the horizon.",
-    )
+    model = _register(settings, manager, trained)
     refusal = gate(evaluation)
     was_champion = model.stage == PRODUCTION
     if refusal is None and model.stage != PRODUCTION:
         model = manager.transition_model_stage(model.name, model.version, PRODUCTION, archive_existing_versions=True)
     elif refusal is not None and model.stage not in {PRODUCTION, STAGING}:
         model = manager.transition_model_stage(model.name, model.version, STAGING)
-    decision = Decision(model.stage == PRODUCTION, refusal or "passed every condition", model, evaluation)
+    decision = Decision(model.stage == PRODUCTION, refusal or _passed(evaluation, model), model, evaluation)
     row = _promotion_row(trained, decision, decided_at, after=_last_promotion(lake, model.name))
     is_known = was_champion or lake.snapshot(PROMOTIONS).count([Condition("decision_id", "=", row["decision_id"])])
     schema = arrow_schema(PROMOTIONS)
     rows = schema.empty_table() if is_known else pa.Table.from_pylist([row], schema=schema)
     return decision, Draft(PROMOTIONS, rows, figures={"decision": str(row["decision"]), "reason": decision.reason})
+
+
+def register_in_staging(settings: Settings, manager: MLflowManager, trained: TrainedModel) -> RegisteredModel:
+    """Registers a model that the gate can't judge: it was not fitted on ml.training_set."""
+    model = _register(settings, manager, trained)
+    if model.stage in {PRODUCTION, STAGING}:
+        return model
+    return manager.transition_model_stage(model.name, model.version, STAGING)
+
+
+def _register(settings: Settings, manager: MLflowManager, trained: TrainedModel) -> RegisteredModel:
+    tags = {MODEL_TYPE_TAG: trained.model_type, THRESHOLD_TAG: repr(trained.threshold)}
+    if trained.training_snapshot_id is not None:
+        tags[TRAINING_SNAPSHOT_TAG] = str(trained.training_snapshot_id)
+    return manager.register_model(
+        trained.model_uri,
+        settings.model_name,
+        tags=tags,
+        description="Chance that a customer makes no purchase in the horizon.",
+    )
 
 
 def gate(evaluation: Evaluation) -> str | None:
@@ -178,6 +187,13 @@ def gate(evaluation: Evaluation) -> str | None:
     return None
 
 
+def _passed(evaluation: Evaluation, model: RegisteredModel) -> str:
+    rival = evaluation.champion_version
+    if evaluation.champion is None and rival not in {None, model.version}:
+        return f"passed every condition; version {rival} is no rival: it needs a feature that is no longer declared"
+    return "passed every condition"
+
+
 def _scores(manager: MLflowManager, run_id: str, rows: pa.Table) -> Any:
     return manager.load_model(run_id).predict_proba(rows)[:, 1]
 
@@ -188,15 +204,6 @@ def _rival_scores(manager: MLflowManager, run_id: str, rows: pa.Table) -> Any | 
     if set(pipeline["features"].feature_names_in_) - set(rows.column_names):
         return None
     return pipeline.predict_proba(rows)[:, 1]
-
-
-def _sample(n: int) -> Any:
-    """Rows the intervals are computed on: all, or a seeded sample of 20,000."""
-    import numpy as np
-
-    if n <= MAX_INTERVAL_ROWS:
-        return np.arange(n)
-    return np.sort(np.random.default_rng(RANDOM_STATE).choice(n, MAX_INTERVAL_ROWS, replace=False))
 
 
 def _last_promotion(lake: Lake, model_name: str) -> str | None:

@@ -6,22 +6,25 @@ returns the run that already holds the model. Does not belong here: held-out met
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mlops_platform.contracts import load_feature_set
 from mlops_platform.contracts.ml import TARGET
-from mlops_platform.errors import InputError
+from mlops_platform.errors import InputError, NotEnoughDataError, PlatformError
 from mlops_platform.training_pipeline.dataset import data_digest, split_rows
 from mlops_platform.training_pipeline.evaluation import best_threshold, evaluate
-from mlops_platform.training_pipeline.models import DEFAULT_MODEL_TYPE, code_digest, make_model
+from mlops_platform.training_pipeline.models import DEFAULT_MODEL_TYPE, code_digest, hyperparameters_of, make_model
 from mlops_platform.training_pipeline.registry import IDENTITY_TAG, MODEL_PATH
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+    import pandas as pd
     import pyarrow as pa
 
     from mlops_platform.settings import Settings
@@ -43,7 +46,7 @@ class TrainedModel:
         identity: Hash of data, parameters and code.
         model_type: Name in `MODEL_TYPES`.
         threshold: A customer is predicted to churn at or above this probability.
-        training_snapshot_id: Snapshot of ml.training_set it was fitted on.
+        training_snapshot_id: Snapshot of ml.training_set it was fitted on; None: on other rows.
         is_new: False when an equal model had been trained before.
     """
 
@@ -52,8 +55,27 @@ class TrainedModel:
     identity: str
     model_type: str
     threshold: float
-    training_snapshot_id: int
+    training_snapshot_id: int | None
     is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FitRows:
+    """The rows a model is fitted on, read when it is not known yet.
+
+    Args:
+        read: Gives the features, `churned` and `split`, in an order that equal rows always have.
+        features: The features the model sees, in order.
+        digest: Of the rows, whatever their order.
+        tags: Where they come from, as tags of the MLflow run.
+        training_snapshot_id: Snapshot of ml.training_set that holds them; None: none does.
+    """
+
+    read: Callable[[], pa.Table]
+    features: tuple[str, ...]
+    digest: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+    training_snapshot_id: int | None = None
 
 
 def train(
@@ -79,41 +101,111 @@ def train(
         InputError: Unknown model type or hyperparameter.
     """
     features = load_feature_set(settings.features_module)
-    model = make_model(model_type, hyperparameters).set_params(features__features=list(features.names))
-    parameters = {"model_type": model_type, **model["classifier"].get_params()}
-    identity = _identity(data_digest(settings, training), parameters)
+    snapshot_id = int(training.snapshot_id or 0)
+    rows = FitRows(
+        read=lambda: training.to_arrow(order_by=("feature_date", "customer_id")),
+        features=tuple(features.names),
+        digest=data_digest(settings, training),
+        tags={
+            "feature_version": features.version,
+            "data_version": str(snapshot_id),
+            TRAINING_SNAPSHOT_TAG: str(snapshot_id),
+            **(tags or {}),
+        },
+        training_snapshot_id=snapshot_id,
+    )
+    return train_on(settings, manager, rows, model_type=model_type, hyperparameters=hyperparameters)
+
+
+def train_on(
+    settings: Settings,
+    manager: MLflowManager,
+    rows: FitRows,
+    *,
+    model_type: str = DEFAULT_MODEL_TYPE,
+    hyperparameters: Mapping[str, Any] | None = None,
+) -> TrainedModel:
+    """Fits a model on rows of any origin, or finds the run that holds the equal one; see `train`."""
+    model = make_model(model_type, hyperparameters).set_params(features__features=list(rows.features))
+    parameters = _parameters(model_type, model)
+    identity = _identity(rows.digest, parameters)
     known = manager.finished_run(settings.experiment_name, identity)
     if known is not None:
-        threshold, snapshot_id = (float(known.data.tags[THRESHOLD_TAG]), int(known.data.tags[TRAINING_SNAPSHOT_TAG]))
+        found = known.data.tags
+        snapshot_id = int(found[TRAINING_SNAPSHOT_TAG]) if TRAINING_SNAPSHOT_TAG in found else None
+        threshold = float(found[THRESHOLD_TAG])
         return _reference(str(known.info.run_id), identity, model_type, threshold, snapshot_id, is_new=False)
 
-    rows = training.to_arrow(order_by=("feature_date", "customer_id"))
-    run_tags = {
-        IDENTITY_TAG: identity,
-        MODEL_TYPE_TAG: model_type,
-        "feature_version": features.version,
-        "data_version": str(training.snapshot_id),
-        TRAINING_SNAPSHOT_TAG: str(training.snapshot_id),
-        **(tags or {}),
-    }
-    with manager.run(settings.experiment_name, f"{settings.model_name}-{model_type}", run_tags) as run_id:
-        threshold = _fit(manager, run_id, model, parameters, rows)
-    return _reference(run_id, identity, model_type, threshold, int(training.snapshot_id or 0), is_new=True)
+    tags = {IDENTITY_TAG: identity, MODEL_TYPE_TAG: model_type, **rows.tags}
+    with manager.run(settings.experiment_name, f"{settings.model_name}-{model_type}", tags) as run_id:
+        threshold = _fit(manager, run_id, model, parameters, rows.read())
+    return _reference(run_id, identity, model_type, threshold, rows.training_snapshot_id, is_new=True)
 
 
-def _fit(manager: MLflowManager, run_id: str, model: Any, parameters: dict[str, Any], rows: pa.Table) -> float:
-    train_rows, validation = split_rows(rows, "train"), split_rows(rows, "validation")
+def fit_frame(
+    settings: Settings,
+    manager: MLflowManager,
+    features: pd.DataFrame,
+    labels: Any,
+    *,
+    model_type: str = DEFAULT_MODEL_TYPE,
+    hyperparameters: Mapping[str, Any] | None = None,
+) -> tuple[str, Any]:
+    """Fits a model on all rows given and keeps it in a run of its own, without a threshold.
+
+    Args:
+        settings: Experiment and model name.
+        manager: MLflow.
+        features: n rows, each column a feature.
+        labels: 0 or 1, shape (n,).
+        model_type: Name in `MODEL_TYPES`.
+        hyperparameters: Override the model type's defaults.
+
+    Returns:
+        The run's id, and the fitted Pipeline.
+
+    Raises:
+        InputError: Unknown model type or hyperparameter, or a value it refuses.
+        NotEnoughDataError: There is one class only.
+    """
+    classes = sorted(set(labels.tolist()))
+    if classes != [0, 1]:
+        raise NotEnoughDataError(
+            f"the {len(labels)} rows hold the class(es) {classes}",
+            expected="0 for customers that stayed and 1 for those that churned, both",
+        )
+    model = make_model(model_type, hyperparameters).set_params(features__features=list(features.columns))
+    tags = {MODEL_TYPE_TAG: model_type}
+    with manager.run(settings.experiment_name, f"{settings.model_name}-{model_type}", tags) as run_id:
+        _fit_logged(manager, run_id, model, _parameters(model_type, model), features, labels=labels)
+        manager.log_metrics(run_id, {"train_rows": len(features)})
+        manager.log_model(run_id, model, features.head(5))
+    return run_id, model
+
+
+def _parameters(model_type: str, model: Any) -> dict[str, Any]:
+    return {"model_type": model_type, **hyperparameters_of(model["classifier"])}
+
+
+def _fit_logged(
+    manager: MLflowManager, run_id: str, model: Any, parameters: dict[str, Any], rows: Any, *, labels: Any
+) -> None:
     for key, value in parameters.items():
         if value is not None:
             manager.client.log_param(run_id, key, value)
     try:
-        model.fit(train_rows, _labels(train_rows))
+        model.fit(rows, labels)
     except ValueError as error:
         # The rows passed their contract: what a classifier refuses is a value of its parameters.
         raise InputError(
             f"{parameters['model_type']} refuses its hyperparameters: {str(error).strip().splitlines()[0]}",
             expected="values of the types its documentation names",
         ) from error
+
+
+def _fit(manager: MLflowManager, run_id: str, model: Any, parameters: dict[str, Any], rows: pa.Table) -> float:
+    train_rows, validation = split_rows(rows, "train"), split_rows(rows, "validation")
+    _fit_logged(manager, run_id, model, parameters, train_rows, labels=_labels(train_rows))
     probabilities = model.predict_proba(validation)[:, 1]
     threshold = best_threshold(_labels(validation), probabilities)
     quality = evaluate(_labels(validation), probabilities, threshold)
@@ -130,11 +222,45 @@ def _labels(rows: pa.Table) -> Any:
 
 
 def _identity(digest: str, parameters: dict[str, Any]) -> str:
-    what = json.dumps([digest, {k: repr(v) for k, v in sorted(parameters.items())}, code_digest()])
+    code = code_digest(parameters["model_type"])
+    what = json.dumps([digest, {k: repr(v) for k, v in sorted(parameters.items())}, code])
     return hashlib.sha256(what.encode()).hexdigest()[:32]
 
 
 def _reference(
-    run_id: str, identity: str, model_type: str, threshold: float, snapshot_id: int, *, is_new: bool
+    run_id: str, identity: str, model_type: str, threshold: float, snapshot_id: int | None, *, is_new: bool
 ) -> TrainedModel:
     return TrainedModel(run_id, f"runs:/{run_id}/{MODEL_PATH}", identity, model_type, threshold, snapshot_id, is_new)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """`python -m mlops_platform.training_pipeline.train`: trains on the line's rows, evaluates, lets the gate decide.
+
+    Returns:
+        The exit code, 2 for a mistake the user can mend.
+    """
+    from mlops_platform.settings import apply_exports, load_settings
+    from mlops_platform.training_pipeline.pipeline import TrainingPipeline
+
+    parser = argparse.ArgumentParser(
+        "python -m mlops_platform.training_pipeline.train", description="Train a model.", allow_abbrev=False
+    )
+    parser.add_argument("--model-type", metavar="NAME", default=DEFAULT_MODEL_TYPE, help="default: %(default)s")
+    given = parser.parse_args(arguments)
+    try:
+        settings = load_settings()
+        apply_exports(settings)
+        pipeline = TrainingPipeline(settings.experiment_name, settings.model_name, settings)
+        results = pipeline.run(model_type=given.model_type)
+    except PlatformError as error:
+        sys.stderr.write(f"train: {error}\n")
+        return 2
+    sys.stdout.write(
+        f"{results['model_name']} version {results['model_version']}: {results['stage']}, held-out ROC-AUC "
+        f"{results['metrics']['roc_auc']:.4f}\nGate: {results['reason']}.\n"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

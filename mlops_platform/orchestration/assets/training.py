@@ -13,12 +13,20 @@ from mlops_platform.orchestration.tables import propose, reference_asset, table_
 from mlops_platform.storage.lake import Lake
 from mlops_platform.storage.read import TableSnapshot
 from mlops_platform.training_pipeline.dataset import training_set as build_training_set
+from mlops_platform.training_pipeline.models import DEFAULT_MODEL_TYPE
 from mlops_platform.training_pipeline.promotion import Decision, Evaluation, decide, evaluate_held_out
 from mlops_platform.training_pipeline.registry import MLflowManager
 from mlops_platform.training_pipeline.train import TrainedModel, train
 
 _TRAINING_SET = dg.AssetIn(["ml", "training_set"])
 _CHURN_MODEL = dg.AssetIn(["ml", "churn_model"])
+
+
+class ModelConfig(dg.Config):
+    """What kind of model is trained."""
+
+    model_type: str = DEFAULT_MODEL_TYPE
+    hyperparameters: dict[str, Any] | None = None
 
 
 def training_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
@@ -53,12 +61,20 @@ def training_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
 )
 def churn_model(
     context: dg.AssetExecutionContext,
+    config: ModelConfig,
     training_set: TableSnapshot,
     lake: dg.ResourceParam[Lake],
     mlflow: dg.ResourceParam[MLflowManager],
 ) -> dg.Output[TrainedModel]:
     """Trains, or finds the equal model."""
-    trained = train(lake.settings, mlflow, training_set, tags={"dagster/run_id": context.run.run_id})
+    trained = train(
+        lake.settings,
+        mlflow,
+        training_set,
+        model_type=config.model_type,
+        hyperparameters=config.hyperparameters,
+        tags={"dagster/run_id": context.run.run_id},
+    )
     return dg.Output(
         trained,
         metadata={

@@ -92,7 +92,9 @@ class TestPopulation:
 class TestRows:
     def test_a_row_is_the_customers_score(self, shop: Shop, predictor: Predictor) -> None:
         draft = scored(shop, predictor)
-        expected = predictor.pipeline.predict_proba(population_rows(shop.settings, shop.features, AS_OF, STANDARD.names))[:, 1]
+        expected = predictor.pipeline.predict_proba(
+            population_rows(shop.settings, shop.features, AS_OF, STANDARD.names)
+        )[:, 1]
         assert all(outcome.passed for outcome in draft.audit())
         for row, probability in zip(draft.rows.to_pylist(), expected.tolist(), strict=True):
             assert row["churn_probability"] == probability

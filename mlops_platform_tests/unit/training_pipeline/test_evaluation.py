@@ -127,11 +127,14 @@ class TestEvaluate:
         assert found.as_dict() == pytest.approx(
             {
                 "roc_auc": (2 + 1.5 + 1) / 6,
+                # Precision at .9, at .5 (two rows at once) and at .2, each a third of the recall.
+                "pr_auc": (1 + 2 / 3 + 3 / 4) / 3,
                 "accuracy": 3 / 5,
                 "precision": 2 / 3,
                 "recall": 2 / 3,
                 "f1": 2 / 3,
                 "brier": (0.01 + 0.25 + 0.25 + 0.01 + 0.64) / 5,
+                "log_loss": -(2 * math.log(0.9) + 2 * math.log(0.5) + math.log(0.2)) / 5,
                 "threshold": 0.5,
                 "churn_rate": 3 / 5,
             }

@@ -15,7 +15,7 @@ from mlops_platform.contracts import PROMOTIONS
 from mlops_platform.errors import ModelError
 from mlops_platform.settings import Settings, load_settings
 from mlops_platform.storage.lake import Lake
-from mlops_platform.training_pipeline import promotion
+from mlops_platform.training_pipeline import evaluation
 from mlops_platform.training_pipeline.dataset import split_rows
 from mlops_platform.training_pipeline.evaluation import AucDifference, auc_difference, evaluate
 from mlops_platform.training_pipeline.promotion import Decision, Evaluation, decide, evaluate_held_out, gate
@@ -192,11 +192,11 @@ class TestHeldOut:
         assert (itself.champion_version, itself.champion) == ("1", None)
 
     def test_intervals_come_from_a_fixed_sample_of_many_rows(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(promotion, "MAX_INTERVAL_ROWS", 50)
-        first, again = promotion._sample(1000), promotion._sample(1000)
+        monkeypatch.setattr(evaluation, "MAX_INTERVAL_ROWS", 50)
+        first, again = evaluation.interval_rows(1000), evaluation.interval_rows(1000)
         assert np.array_equal(first, again)
         assert len(np.unique(first)) == 50
-        assert np.array_equal(promotion._sample(50), np.arange(50))
+        assert np.array_equal(evaluation.interval_rows(50), np.arange(50))
 
 
 class Registry:

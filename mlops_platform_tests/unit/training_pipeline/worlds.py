@@ -122,4 +122,5 @@ def publish_features(shop: Shop, days: Iterable[date]) -> None:
     """Computes and publishes the features of some days, in one commit."""
     wanted = tuple(sorted(set(days)))
     rows = compute_features(shop.settings, shop.transactions, wanted, created_at=AT)
-    shop.lake.publish(Draft(shop.lake.features.customer_features, rows, scope=(Condition("feature_date", "in", wanted),)))
+    contract = shop.lake.features.customer_features
+    shop.lake.publish(Draft(contract, rows, scope=(Condition("feature_date", "in", wanted),)))
