@@ -24,8 +24,9 @@ def by_duckdb(silver: Silver, day: date) -> pa.Table:
 
 def by_expression(silver: Silver, day: date) -> pa.Table:
     """The expression that Spark and Athena get, on DuckDB."""
-    with silver.transactions.relation() as (connection, _):
-        return connection.sql(feature_sql(day, "duckdb", table="silver.transactions")).to_arrow_table()
+    with silver.transactions.relation() as (connection, view):
+        connection.execute(f"CREATE TEMP VIEW bought AS FROM {view}")
+        return connection.sql(feature_sql(day, "duckdb", table="bought")).to_arrow_table()
 
 
 def assert_the_oracles(found: pa.Table, silver: Silver, day: date) -> None:
