@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from mlops_platform.errors import ModelError
 from mlops_platform.training_pipeline.registry import PRODUCTION, MLflowManager, RegisteredModel
 from mlops_platform.training_pipeline.train import THRESHOLD_TAG, TRAINING_SNAPSHOT_TAG
 
@@ -59,10 +60,17 @@ class Predictor:
         """Loads a version, by default the Production one.
 
         Raises:
-            ModelError: No version is in Production, or it can't be loaded safely.
+            ModelError: No version is in Production, it was trained on rows of a query, or it can't be loaded safely.
         """
         manager = MLflowManager(settings)
         model = version or manager.production(settings.model_name)
+        if not {THRESHOLD_TAG, TRAINING_SNAPSHOT_TAG} <= model.tags.keys():
+            raise ModelError(
+                f"version {model.version} of {model.name} can't serve: it was not trained on ml.training_set, which "
+                "drift is measured against",
+                expected="a version that `mlops train` made",
+                hint="put the version before back into Production, or run `mlops train`.",
+            )
         pipeline = manager.load_model(model.run_id)
         return cls(
             model=model,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mlops_platform.errors import ModelError
 from mlops_platform.inference_pipeline.predictor import Predictor
 from mlops_platform.training_pipeline.models import make_model
 from mlops_platform.training_pipeline.registry import RegisteredModel
@@ -20,3 +21,9 @@ def test_nobody_to_score_is_no_mistake(shop: Shop, model_type: str) -> None:
     assert found.probability.shape == found.prediction.shape == found.confidence.shape == (0,)
     assert found.prediction.dtype == predictor.score(rows.slice(0, 3)).prediction.dtype
     assert (predictor.score(rows.slice(0, 3)).probability == pipeline.predict_proba(rows.slice(0, 3))[:, 1]).all()
+
+
+def test_a_model_of_a_querys_rows_does_not_serve(shop: Shop) -> None:
+    version = RegisteredModel("m", "7", "Production", "r", {"mlops.threshold": "0.5"})
+    with pytest.raises(ModelError, match=r"version 7 of m can't serve: it was not trained on ml\.training_set"):
+        Predictor.load(shop.settings, version=version)
