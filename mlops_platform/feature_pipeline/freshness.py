@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mlops_platform.storage.read import TableSnapshot
 
 _MARK = "made-from"
-# Older runs are joined beyond this many: the mark is part of every snapshot.
+# Older runs beyond this many are forgotten, and their days made anew: the mark is part of every snapshot.
 _MOST_RUNS = 32
 
 

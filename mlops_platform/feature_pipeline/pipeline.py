@@ -15,7 +15,7 @@ from mlops_platform.contracts import SILVER_CUSTOMERS, SILVER_TRANSACTIONS
 from mlops_platform.errors import InputError, NotEnoughDataError
 from mlops_platform.feature_pipeline.extract import extract_transactions
 from mlops_platform.feature_pipeline.freshness import held_dates, stale_dates
-from mlops_platform.feature_pipeline.load import days_between, features_draft, unchanged_draft
+from mlops_platform.feature_pipeline.load import features_draft, unchanged_draft
 from mlops_platform.settings import load_settings
 from mlops_platform.storage.conditions import day_range
 from mlops_platform.storage.lake import Lake
@@ -156,6 +156,3 @@ def as_day(value: date | str) -> date:
         return date.fromisoformat(value)
     except ValueError as error:
         raise InputError(f"{value!r} is no day", expected="a date such as 2024-01-15") from error
-
-
-__all__ = ["FeaturePipeline", "as_day", "days_between", "last_day", "publish_features", "refresh_features"]

@@ -15,16 +15,10 @@ from mlops_platform.storage.audit import require
 from mlops_platform.storage.publish import Draft
 
 if TYPE_CHECKING:
-    import pandera.pandas
     import pyarrow as pa
 
     from mlops_platform.contracts.feature_set import FeatureSet
     from mlops_platform.storage.conditions import Condition
-
-
-def feature_schema_of(features: FeatureSet) -> pandera.pandas.DataFrameSchema:
-    """The Pandera schema of a pandas frame of features."""
-    return pandas_schema(features.customer_features)
 
 
 def validate_features(rows: pa.Table, features: FeatureSet, scope: tuple[Condition, ...] = ()) -> pa.Table:
@@ -45,5 +39,5 @@ def validate_features(rows: pa.Table, features: FeatureSet, scope: tuple[Conditi
 def __getattr__(name: str) -> Any:
     """Makes `feature_schema` when it is first asked for: Pandera costs a second to import."""
     if name == "feature_schema":
-        return feature_schema_of(load_feature_set(load_settings().features_module))
+        return pandas_schema(load_feature_set(load_settings().features_module).customer_features)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

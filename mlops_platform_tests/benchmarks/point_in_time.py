@@ -10,10 +10,8 @@ machines differ.
 from __future__ import annotations
 
 import json
-import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
@@ -32,6 +30,7 @@ from mlops_platform.storage.duck import parquet_source, quoted, session
 from mlops_platform.storage.lake import Lake
 from mlops_platform.storage.publish import Draft
 from mlops_platform.storage.rows import gather
+from mlops_platform_tests.benchmarks.measuring import interleaved
 
 CUSTOMERS, FEATURE_DATES, STEP_DAYS, ROUNDS = 200_000, 12, 30, 3
 FIRST = date(2024, 1, 31)
@@ -64,7 +63,7 @@ def measure(folder: Path, pairs: int = 1_000_000, *, rounds: int = ROUNDS) -> di
         "bare_asof": lambda: _bare(lake, asked, names, files),
         "pandas": lambda: _pandas(frame, names, files),
     }
-    found = _interleaved(parts, rounds)
+    found = interleaved(parts, folder, rounds=rounds)
     _require_equal(parts["features_as_of"](), parts["bare_asof"](), parts["pandas"]())
     return {
         "pairs": pairs,
@@ -158,21 +157,6 @@ def _require_equal(found: pa.Table, bare: pa.Table, merged: pd.DataFrame) -> Non
     )
     for other in others:
         pd.testing.assert_frame_equal(first, other, check_dtype=False)
-
-
-def _interleaved(parts: dict[str, Callable[[], Any]], rounds: int) -> dict[str, Any]:
-    wall: dict[str, list[float]] = {name: [] for name in parts}
-    cpu: dict[str, list[float]] = {name: [] for name in parts}
-    for _ in range(rounds):
-        for name, part in parts.items():
-            started, spent = time.perf_counter(), time.process_time()
-            part()
-            wall[name].append(time.perf_counter() - started)
-            cpu[name].append(time.process_time() - spent)
-    return {
-        name: {"seconds": round(statistics.median(wall[name]), 2), "cpu": round(statistics.median(cpu[name]), 2)}
-        for name in parts
-    }
 
 
 def _ratio(found: dict[str, Any], part: str, baseline: str) -> dict[str, float]:

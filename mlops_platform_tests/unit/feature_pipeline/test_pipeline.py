@@ -12,10 +12,11 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pytest
+from pandera.errors import SchemaError
 
 from mlops_platform.contracts import SILVER_TRANSACTIONS, STANDARD
-from mlops_platform.errors import InputError, NotEnoughDataError
-from mlops_platform.feature_pipeline import FeaturePipeline
+from mlops_platform.errors import ContractError, InputError, NotEnoughDataError
+from mlops_platform.feature_pipeline import FeaturePipeline, validate_features
 from mlops_platform.feature_pipeline.freshness import stale_dates
 from mlops_platform.feature_pipeline.load import days_between
 from mlops_platform.feature_pipeline.pipeline import publish_features, refresh_features
@@ -232,3 +233,20 @@ class TestRefresh:
     def test_an_empty_store_is_refused(self, filled: Lake) -> None:
         with pytest.raises(NotEnoughDataError, match="holds no feature_date"):
             refresh_features(filled, now=NOW)
+
+
+class TestValidation:
+    def test_the_documented_schema_takes_the_features_and_refuses_wrong_ones(self, filled: Lake) -> None:
+        from mlops_platform.feature_pipeline import feature_schema
+
+        frame = FeaturePipeline(settings=filled.settings).run()
+        assert len(feature_schema.validate(frame)) == len(frame)
+        with pytest.raises(SchemaError, match="total_transactions_30d"):
+            feature_schema.validate(frame.assign(total_transactions_30d=-1))
+
+    def test_the_step_refuses_what_breaks_the_contract(self, filled: Lake) -> None:
+        publish_features(filled, [UNTIL], now=NOW)
+        rows = stored(filled)
+        assert validate_features(rows, STANDARD) is rows
+        with pytest.raises(ContractError, match="key"):
+            validate_features(pa.concat_tables([rows, rows]), STANDARD)
