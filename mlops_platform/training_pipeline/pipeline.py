@@ -15,8 +15,9 @@ from mlops_platform.settings import load_settings
 from mlops_platform.storage.lake import Lake
 from mlops_platform.training_pipeline.dataset import last_silver_day, split_rows, training_set
 from mlops_platform.training_pipeline.evaluation import figures, held_out_figures
+from mlops_platform.training_pipeline.held_out import evaluate_held_out
 from mlops_platform.training_pipeline.models import DEFAULT_MODEL_TYPE, RANDOM_STATE, make_model
-from mlops_platform.training_pipeline.promotion import decide, evaluate_held_out, register_in_staging
+from mlops_platform.training_pipeline.promotion import decide, register_in_staging
 from mlops_platform.training_pipeline.query_rows import (
     GIVEN_TARGET,
     RECENCY,

@@ -1,25 +1,23 @@
-"""The gate: held-out evaluation of a trained model, and the decision Staging → Production.
+"""The gate: the decision Staging → Production, on the held-out evaluation of a trained model.
 
 A model is promoted only if, on the same held-out rows, it beats recency-only (lower 95 % bound of the paired difference
 in ROC-AUC above 0), is not significantly worse than `churn_score` alone, and, where a champion exists, is not
 significantly worse than it and at most 0.005 below it. F1 alone is no gate: "everyone churns" scores .66 and more.
+Does not belong here: the evaluation itself (`held_out.py`).
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, dataclass
-from datetime import date, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from mlops_platform.contracts import PROMOTIONS
-from mlops_platform.contracts.ml import TARGET
 from mlops_platform.contracts.schemas import arrow_schema
 from mlops_platform.storage.conditions import Condition
 from mlops_platform.storage.publish import Draft
 from mlops_platform.storage.read import scalar
-from mlops_platform.training_pipeline.dataset import data_digest, split_rows
-from mlops_platform.training_pipeline.evaluation import AucDifference, Metrics, auc_difference, evaluate, interval_rows
 from mlops_platform.training_pipeline.registry import PRODUCTION, STAGING, RegisteredModel
 from mlops_platform.training_pipeline.train import (
     MODEL_TYPE_TAG,
@@ -29,50 +27,12 @@ from mlops_platform.training_pipeline.train import (
 )
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from mlops_platform.settings import Settings
     from mlops_platform.storage.lake import Lake
-    from mlops_platform.storage.read import TableSnapshot
+    from mlops_platform.training_pipeline.held_out import Evaluation
     from mlops_platform.training_pipeline.registry import MLflowManager
 
 CHAMPION_TOLERANCE = 0.005
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """Held-out quality of a model beside its baselines and the champion.
-
-    Args:
-        run_id: MLflow run of the model.
-        evaluation_date: feature_date of the held-out rows.
-        rows: Held-out rows.
-        rows_digest: Digest of the training set they belong to.
-        metrics: The model's metrics.
-        recency: Difference to days_since_last_transaction alone.
-        churn_score: Difference to churn_score alone.
-        champion_version: Production version at the time.
-        champion: Difference to it; None where it can't be had, since it needs a feature that is no longer declared.
-    """
-
-    run_id: str
-    evaluation_date: date
-    rows: int
-    rows_digest: str
-    metrics: Metrics
-    recency: AucDifference
-    churn_score: AucDifference
-    champion_version: str | None = None
-    champion: AucDifference | None = None
-
-    def figures(self) -> dict[str, float]:
-        """Metrics by their MLflow names."""
-        found = {f"test_{key}": value for key, value in self.metrics.as_dict().items()}
-        found |= {"test_rows": float(self.rows), "test_roc_auc_recency_only": self.recency.theirs}
-        found["test_roc_auc_churn_score"] = self.churn_score.theirs
-        if self.champion is not None:
-            found["test_roc_auc_champion"] = self.champion.theirs
-        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,36 +50,6 @@ class Decision:
     reason: str
     model: RegisteredModel
     evaluation: Evaluation
-
-
-def evaluate_held_out(
-    settings: Settings, manager: MLflowManager, training: TableSnapshot, trained: TrainedModel
-) -> Evaluation:
-    """Scores the test rows with the model, its baselines and the champion; logs the figures to the model's run."""
-    rows = split_rows(training.to_arrow(order_by=("feature_date", "customer_id")), "test")
-    labels = rows.column(TARGET).to_numpy()
-    scores = _scores(manager, trained.run_id, rows)
-    sample = interval_rows(len(labels))
-
-    def against(theirs: Any) -> AucDifference:
-        return auc_difference(labels[sample], scores[sample], theirs[sample])
-
-    champion = manager.in_stage(settings.model_name, PRODUCTION)
-    rival = champion if champion is not None and champion.run_id != trained.run_id else None
-    theirs = _rival_scores(manager, rival.run_id, rows) if rival is not None else None
-    found = Evaluation(
-        run_id=trained.run_id,
-        evaluation_date=rows.column("feature_date")[0].as_py(),
-        rows=rows.num_rows,
-        rows_digest=data_digest(settings, training),
-        metrics=evaluate(labels, scores, trained.threshold),
-        recency=against(rows.column("days_since_last_transaction").to_numpy()),
-        churn_score=against(rows.column("churn_score").to_numpy()),
-        champion_version=champion.version if champion is not None else None,
-        champion=against(theirs) if theirs is not None else None,
-    )
-    manager.log_metrics(trained.run_id, found.figures())
-    return found
 
 
 def decide(
@@ -192,18 +122,6 @@ def _passed(evaluation: Evaluation, model: RegisteredModel) -> str:
     if evaluation.champion is None and rival not in {None, model.version}:
         return f"passed every condition; version {rival} is no rival: it needs a feature that is no longer declared"
     return "passed every condition"
-
-
-def _scores(manager: MLflowManager, run_id: str, rows: pa.Table) -> Any:
-    return manager.load_model(run_id).predict_proba(rows)[:, 1]
-
-
-def _rival_scores(manager: MLflowManager, run_id: str, rows: pa.Table) -> Any | None:
-    """The champion's scores; None where it needs a feature that is declared no longer: it can't score anybody then."""
-    pipeline = manager.load_model(run_id)
-    if set(pipeline["features"].feature_names_in_) - set(rows.column_names):
-        return None
-    return pipeline.predict_proba(rows)[:, 1]
 
 
 def _last_promotion(lake: Lake, model_name: str) -> str | None:

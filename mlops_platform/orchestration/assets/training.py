@@ -13,8 +13,9 @@ from mlops_platform.orchestration.tables import propose, reference_asset, table_
 from mlops_platform.storage.lake import Lake
 from mlops_platform.storage.read import TableSnapshot
 from mlops_platform.training_pipeline.dataset import training_set as build_training_set
+from mlops_platform.training_pipeline.held_out import Evaluation, evaluate_held_out
 from mlops_platform.training_pipeline.models import DEFAULT_MODEL_TYPE
-from mlops_platform.training_pipeline.promotion import Decision, Evaluation, decide, evaluate_held_out
+from mlops_platform.training_pipeline.promotion import Decision, decide
 from mlops_platform.training_pipeline.registry import MLflowManager
 from mlops_platform.training_pipeline.train import TrainedModel, train
 

@@ -36,8 +36,9 @@ from mlops_platform.storage.conditions import Condition, all_time
 from mlops_platform.storage.lake import Lake
 from mlops_platform.storage.publish import Draft
 from mlops_platform.storage.query import query
+from mlops_platform.training_pipeline.held_out import evaluate_held_out
 from mlops_platform.training_pipeline.labels import labelled_dates
-from mlops_platform.training_pipeline.promotion import decide, evaluate_held_out
+from mlops_platform.training_pipeline.promotion import decide
 from mlops_platform.training_pipeline.registry import PRODUCTION, MLflowManager, RegisteredModel
 from mlops_platform.training_pipeline.train import TrainedModel, train
 from mlops_platform_tests.unit.contracts.test_contracts import sample

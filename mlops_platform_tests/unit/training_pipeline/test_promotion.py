@@ -18,7 +18,8 @@ from mlops_platform.storage.lake import Lake
 from mlops_platform.training_pipeline import evaluation
 from mlops_platform.training_pipeline.dataset import split_rows
 from mlops_platform.training_pipeline.evaluation import AucDifference, auc_difference, evaluate
-from mlops_platform.training_pipeline.promotion import Decision, Evaluation, decide, evaluate_held_out, gate
+from mlops_platform.training_pipeline.held_out import Evaluation, evaluate_held_out
+from mlops_platform.training_pipeline.promotion import Decision, decide, gate
 from mlops_platform.training_pipeline.registry import ARCHIVED, PRODUCTION, STAGING, MLflowManager
 from mlops_platform.training_pipeline.train import THRESHOLD_TAG, TRAINING_SNAPSHOT_TAG, TrainedModel, train
 from mlops_platform_tests.unit.training_pipeline.worlds import AT, Shop
