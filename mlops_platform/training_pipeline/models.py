@@ -1,9 +1,10 @@
 """The model types: one small registry from a name to an estimator with its defaults.
 
 Every model is one scikit-learn Pipeline, FeatureTransformer first and the classifier second, so that what was fitted is
-what is served. A user adds a type of classifier with a function that makes an unfitted one with its defaults, in a
-notebook or in the module that MLOPS_FEATURES_MODULE names; it has to be made of scikit-learn's and XGBoost's types,
-since no other is loaded from a saved model. Does not belong here: fitting, saving.
+what is served; once fitted, the classifier is calibrated (`calibration.py`). A user adds a type of classifier with a
+function that makes an unfitted one with its defaults, in a notebook or in the module that MLOPS_FEATURES_MODULE names;
+it has to be made of scikit-learn's and XGBoost's types, since no other is loaded from a saved model.
+Does not belong here: fitting, saving.
 
     from mlops_platform.training_pipeline import model_type
 
@@ -31,6 +32,7 @@ RANDOM_STATE = 42
 # Types a saved model may hold beside scikit-learn's and NumPy's own; fixed here, never read from the model.
 TRUSTED_TYPES = (
     "mlops_platform.feature_pipeline.transformer.FeatureTransformer",
+    "mlops_platform.training_pipeline.calibration.CalibratedClassifier",
     "mlops_platform.training_pipeline.models.signed_log",
     "sklearn.tree._tree.Tree",
     "sklearn.utils._bunch.Bunch",
@@ -164,8 +166,11 @@ def use_one_thread(classifier: Any) -> None:
     """Makes a fitted classifier score in one thread; parameters don't reach the fitted parts of a mean of several."""
     from sklearn.ensemble import VotingClassifier
 
-    parts = classifier.estimators_ if isinstance(classifier, VotingClassifier) else []
-    for each in (classifier, *parts):
+    from mlops_platform.training_pipeline.calibration import uncalibrated
+
+    fitted = uncalibrated(classifier)
+    parts = fitted.estimators_ if isinstance(fitted, VotingClassifier) else []
+    for each in (fitted, *parts):
         if "n_jobs" in each.get_params(deep=False):
             each.set_params(n_jobs=1)
 
@@ -212,12 +217,12 @@ def code_digest(model_type: str = DEFAULT_MODEL_TYPE) -> str:
     import hashlib
 
     from mlops_platform.feature_pipeline import columns, transformer
-    from mlops_platform.training_pipeline import train
+    from mlops_platform.training_pipeline import calibration, fitting
 
     function = find_model_type(model_type)
     found = hashlib.sha256()
     try:
-        for source in (columns, transformer, train, inspect.getmodule(make_model), function):
+        for source in (columns, transformer, calibration, fitting, inspect.getmodule(make_model), function):
             found.update(inspect.getsource(source).encode())  # type: ignore[arg-type]
     except (OSError, TypeError) as error:
         raise InputError(

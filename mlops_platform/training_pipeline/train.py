@@ -11,15 +11,17 @@ import hashlib
 import json
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from mlops_platform.contracts import load_feature_set
-from mlops_platform.contracts.ml import TARGET
-from mlops_platform.errors import InputError, NotEnoughDataError, PlatformError
+from mlops_platform.errors import NotEnoughDataError, PlatformError
 from mlops_platform.training_pipeline.dataset import data_digest, split_rows
-from mlops_platform.training_pipeline.evaluation import best_threshold, evaluate
+from mlops_platform.training_pipeline.fitting import fit, fit_pipeline
 from mlops_platform.training_pipeline.models import DEFAULT_MODEL_TYPE, code_digest, hyperparameters_of, make_model
 from mlops_platform.training_pipeline.registry import IDENTITY_TAG, MODEL_PATH
+from mlops_platform.training_pipeline.serving_form import SERVING_PATH, is_equal, load, save, serving_form
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
 THRESHOLD_TAG = "mlops.threshold"
 TRAINING_SNAPSHOT_TAG = "mlops.training-snapshot-id"
 MODEL_TYPE_TAG = "model_type"
+MODEL_HASH_TAG = "mlops.model-hash"
+
+_SAMPLE_ROWS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +143,8 @@ def train_on(
 
     tags = {IDENTITY_TAG: identity, MODEL_TYPE_TAG: model_type, **rows.tags}
     with manager.run(settings.experiment_name, f"{settings.model_name}-{model_type}", tags) as run_id:
-        threshold = _fit(manager, run_id, model, parameters, rows.read())
+        _log_parameters(manager, run_id, parameters)
+        threshold = _fit(manager, run_id, model, rows.read())
     return _reference(run_id, identity, model_type, threshold, rows.training_snapshot_id, is_new=True)
 
 
@@ -177,7 +183,8 @@ def fit_frame(
     model = make_model(model_type, hyperparameters).set_params(features__features=list(features.columns))
     tags = {MODEL_TYPE_TAG: model_type}
     with manager.run(settings.experiment_name, f"{settings.model_name}-{model_type}", tags) as run_id:
-        _fit_logged(manager, run_id, model, _parameters(model_type, model), features, labels=labels)
+        _log_parameters(manager, run_id, _parameters(model_type, model))
+        fit_pipeline(model, features, labels)
         manager.log_metrics(run_id, {"train_rows": len(features)})
         manager.log_model(run_id, model, features.head(5))
     return run_id, model
@@ -187,38 +194,44 @@ def _parameters(model_type: str, model: Any) -> dict[str, Any]:
     return {"model_type": model_type, **hyperparameters_of(model["classifier"])}
 
 
-def _fit_logged(
-    manager: MLflowManager, run_id: str, model: Any, parameters: dict[str, Any], rows: Any, *, labels: Any
-) -> None:
-    for key, value in parameters.items():
-        if value is not None:
-            manager.client.log_param(run_id, key, value)
-    try:
-        model.fit(rows, labels)
-    except ValueError as error:
-        # The rows passed their contract: what a classifier refuses is a value of its parameters.
-        raise InputError(
-            f"{parameters['model_type']} refuses its hyperparameters: {str(error).strip().splitlines()[0]}",
-            expected="values of the types its documentation names",
-        ) from error
+def _log_parameters(manager: MLflowManager, run_id: str, parameters: Mapping[str, Any]) -> None:
+    from mlflow.entities import Param
+
+    given = [Param(key, str(value)) for key, value in parameters.items() if value is not None]
+    manager.client.log_batch(run_id, params=given)
 
 
-def _fit(manager: MLflowManager, run_id: str, model: Any, parameters: dict[str, Any], rows: pa.Table) -> float:
-    train_rows, validation = split_rows(rows, "train"), split_rows(rows, "validation")
-    _fit_logged(manager, run_id, model, parameters, train_rows, labels=_labels(train_rows))
-    probabilities = model.predict_proba(validation)[:, 1]
-    threshold = best_threshold(_labels(validation), probabilities)
-    quality = evaluate(_labels(validation), probabilities, threshold)
-    manager.log_metrics(run_id, {f"validation_{key}": value for key, value in quality.as_dict().items()})
-    manager.log_metrics(run_id, {"train_rows": train_rows.num_rows, "validation_rows": validation.num_rows})
-    names = list(model["features"].feature_names_in_)
-    manager.log_model(run_id, model, train_rows.slice(0, 5).select(names).to_pandas())
-    manager.client.set_tag(run_id, THRESHOLD_TAG, repr(threshold))
-    return threshold
+def _fit(manager: MLflowManager, run_id: str, model: Any, rows: pa.Table) -> float:
+    fitted = fit(model, rows)
+    metrics = {f"validation_{key}": value for key, value in fitted.validation.as_dict().items()}
+    counts = {"train_rows": float(fitted.train_rows), "validation_rows": float(fitted.validation_rows)}
+    manager.log_metrics(run_id, metrics | counts)
+    names = list(fitted.pipeline["features"].feature_names_in_)
+    sample = split_rows(rows, "validation").slice(0, _SAMPLE_ROWS).select(names)
+    manager.log_model(run_id, fitted.pipeline, sample.slice(0, 5).to_pandas())
+    _log_serving_form(manager, run_id, fitted.pipeline, sample)
+    manager.client.log_text(run_id, environment(), "environment.txt")
+    manager.client.set_tag(run_id, MODEL_HASH_TAG, fitted.hash)
+    manager.client.set_tag(run_id, THRESHOLD_TAG, repr(fitted.threshold))
+    return fitted.threshold
 
 
-def _labels(rows: pa.Table) -> Any:
-    return rows.column(TARGET).to_numpy()
+def _log_serving_form(manager: MLflowManager, run_id: str, pipeline: Any, sample: pa.Table) -> None:
+    form = serving_form(pipeline)
+    if form is None:
+        return
+    with TemporaryDirectory() as folder:
+        save(form, Path(folder))
+        if is_equal(load(Path(folder)), pipeline, sample):
+            manager.client.log_artifacts(run_id, folder, SERVING_PATH)
+
+
+def environment() -> str:
+    """Every installed package with its version, as a requirements file: what the lock pinned."""
+    from importlib.metadata import distributions
+
+    found = {(each.metadata["Name"].lower(), each.version) for each in distributions()}
+    return "".join(f"{name}=={version}\n" for name, version in sorted(found))
 
 
 def _identity(digest: str, parameters: dict[str, Any]) -> str:

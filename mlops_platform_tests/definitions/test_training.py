@@ -22,7 +22,7 @@ def test_the_model_type_reaches_the_model(home: Settings) -> None:
     )
     assert decision.model.tags["model_type"] == "logistic_regression"
     model = MLflowManager(settings).load_model(decision.model.run_id)
-    assert list(model["classifier"].named_steps) == ["log", "scale", "logistic"]
+    assert list(model["classifier"].classifier.named_steps) == ["log", "scale", "logistic"]
 
 
 def test_an_unknown_one_is_refused_before_anything_runs(home: Settings) -> None:

@@ -15,6 +15,7 @@ from mlops_platform.contracts import STANDARD
 from mlops_platform.contracts.table import ColumnType
 from mlops_platform.errors import InputError
 from mlops_platform.feature_pipeline import FeatureTransformer
+from mlops_platform.training_pipeline.fitting import calibrate
 from mlops_platform.training_pipeline.models import (
     MODEL_TYPES,
     TRUSTED_TYPES,
@@ -116,9 +117,13 @@ def test_the_code_has_one_digest() -> None:
     assert len(code_digest()) == 16
 
 
+def calibrated(model: Any, rows: tuple[pa.Table, Any]) -> Any:
+    return calibrate(model, rows[0].append_column("churned", pa.array(rows[1])))
+
+
 @pytest.mark.parametrize("kind", MODEL_TYPES)
 def test_a_file_holds_what_was_fitted_and_trusted_types_only(kind: str, rows: tuple[pa.Table, Any]) -> None:
-    model = make_model(kind, QUICK.get(kind)).fit(*rows)
+    model = calibrated(make_model(kind, QUICK.get(kind)).fit(*rows), rows)
     content = skops.io.dumps(model)
     assert set(skops.io.get_untrusted_types(data=content)) <= set(TRUSTED_TYPES)
     loaded = skops.io.loads(content, trusted=list(TRUSTED_TYPES))
@@ -129,7 +134,8 @@ def test_a_file_holds_what_was_fitted_and_trusted_types_only(kind: str, rows: tu
 def test_every_type_that_is_trusted_is_needed(rows: tuple[pa.Table, Any]) -> None:
     needed: set[str] = set()
     for kind in MODEL_TYPES:
-        needed |= set(skops.io.get_untrusted_types(data=skops.io.dumps(make_model(kind, QUICK.get(kind)).fit(*rows))))
+        model = calibrated(make_model(kind, QUICK.get(kind)).fit(*rows), rows)
+        needed |= set(skops.io.get_untrusted_types(data=skops.io.dumps(model)))
     assert needed == set(TRUSTED_TYPES)
 
 
@@ -166,10 +172,11 @@ def test_the_logistic_model_scales(rows: tuple[pa.Table, Any]) -> None:
 @pytest.mark.parametrize("kind", ["xgboost", "average"])
 def test_one_thread_reaches_the_fitted_parts(kind: str, rows: tuple[pa.Table, Any]) -> None:
     place = "xgboost__n_jobs" if kind == "average" else "n_jobs"
-    model = make_model(kind, {**QUICK[kind], place: 2}).fit(*rows)
+    model = calibrated(make_model(kind, {**QUICK[kind], place: 2}).fit(*rows), rows)
     before = model.predict_proba(rows[0])
     use_one_thread(model["classifier"])
-    fitted = model["classifier"].estimators_[0] if kind == "average" else model["classifier"]
+    classifier = model["classifier"].classifier
+    fitted = classifier.estimators_[0] if kind == "average" else classifier
     assert fitted.n_jobs == 1
     assert np.array_equal(model.predict_proba(rows[0]), before)
 

@@ -21,6 +21,7 @@ from mlops_platform.settings import load_settings
 from mlops_platform.training_pipeline import TrainingPipeline, model_type
 from mlops_platform.training_pipeline.dataset import split_rows
 from mlops_platform.training_pipeline.evaluation import best_threshold
+from mlops_platform.training_pipeline.fitting import calibrate
 from mlops_platform.training_pipeline.models import MODEL_TYPES, make_model
 from mlops_platform.training_pipeline.registry import STAGING
 from mlops_platform.training_pipeline.train import THRESHOLD_TAG, main
@@ -128,7 +129,8 @@ class TestRun:
         train = split_rows(rows, "train")
         names = list(pipeline.manager.load_model(result["run_id"])["features"].feature_names_in_)
         model = make_model("xgboost", SMALL).set_params(features__features=names)
-        anew = model.fit(train, train["churned"].to_numpy()).predict_proba(rows)
+        model.fit(train, train["churned"].to_numpy())
+        anew = calibrate(model, split_rows(rows, "validation")).predict_proba(rows)
         assert np.array_equal(anew, pipeline.manager.load_model(result["run_id"]).predict_proba(rows))
 
     def test_without_registration(self, pipeline: TrainingPipeline) -> None:
@@ -136,7 +138,7 @@ class TestRun:
         results = pipeline.run(query=ALL, model_type="logistic_regression", register_model=False)
         assert (results["model_version"], results["stage"]) == (None, None)
         assert len(pipeline.manager.client.search_model_versions()) == before
-        assert pipeline.manager.load_model(results["run_id"])["classifier"].named_steps["logistic"].C == 1.0
+        assert pipeline.manager.load_model(results["run_id"])["classifier"].classifier.named_steps["logistic"].C == 1.0
 
     def test_a_stratified_split(self, pipeline: TrainingPipeline) -> None:
         results = pipeline.run(query=ALL, hyperparameters=SMALL, split="stratified", register_model=False)
@@ -162,7 +164,7 @@ class TestRun:
         finally:
             del MODEL_TYPES["plain_logistic"]
         assert results["model_type"] == "plain_logistic"
-        assert pipeline.manager.load_model(results["run_id"])["classifier"].C == 1e-4
+        assert pipeline.manager.load_model(results["run_id"])["classifier"].classifier.C == 1e-4
 
 
 class TestLine:
@@ -252,7 +254,7 @@ class TestRefused:
         [
             ({"model_type": "prophet"}, InputError, "is no model type"),
             ({"hyperparameters": {"max_dept": 3}}, InputError, "xgboost has no hyperparameter max_dept"),
-            ({"hyperparameters": {"max_depth": "deep"}}, InputError, "xgboost refuses its hyperparameters"),
+            ({"hyperparameters": {"max_depth": "deep"}}, InputError, "the model refuses its hyperparameters"),
             ({"split": "random"}, InputError, "is no split"),
             ({"s3_path": "rows.parquet"}, InputError, "both query and s3_path"),
             ({"query": "SELECT churn_score FROM feature_store.customer_features"}, InputError, "neither target nor"),

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
+from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import skops.io
 from sklearn.base import BaseEstimator
@@ -25,7 +29,15 @@ from mlops_platform.training_pipeline.dataset import split_rows
 from mlops_platform.training_pipeline.evaluation import best_threshold
 from mlops_platform.training_pipeline.models import TRUSTED_TYPES, make_model
 from mlops_platform.training_pipeline.registry import IDENTITY_TAG, MODEL_FILE, MODEL_PATH, MLflowManager
-from mlops_platform.training_pipeline.train import THRESHOLD_TAG, TRAINING_SNAPSHOT_TAG, TrainedModel, train
+from mlops_platform.training_pipeline.serving_form import SERVING_PATH
+from mlops_platform.training_pipeline.serving_form import load as load_form
+from mlops_platform.training_pipeline.train import (
+    MODEL_HASH_TAG,
+    THRESHOLD_TAG,
+    TRAINING_SNAPSHOT_TAG,
+    TrainedModel,
+    train,
+)
 from mlops_platform_tests.unit.training_pipeline.worlds import Shop
 
 SMALL = {"n_estimators": 8, "min_child_weight": 1}
@@ -122,7 +134,40 @@ class TestRun:
         rows = split_rows(shop.training.to_arrow(order_by=("feature_date", "customer_id")), "train")
         model = make_model("xgboost", SMALL).fit(rows.select(STANDARD.names), rows["churned"].to_numpy())
         loaded = mlflow.load_model(trained.run_id)
-        assert np.array_equal(model.predict_proba(rows), loaded.predict_proba(rows))
+        matrix = loaded["features"].transform(rows)
+        assert np.array_equal(model["features"].transform(rows), matrix)
+        assert np.array_equal(model.predict_proba(rows), loaded["classifier"].classifier.predict_proba(matrix))
+
+    def test_the_serving_form_beside_it_gives_the_same_bits(
+        self, shop: Shop, mlflow: MLflowManager, trained: TrainedModel
+    ) -> None:
+        rows = shop.training.to_arrow()
+        form = load_form(Path(mlflow.client.download_artifacts(trained.run_id, SERVING_PATH)))
+        assert np.array_equal(form.predict_proba(rows), mlflow.load_model(trained.run_id).predict_proba(rows))
+
+    def test_other_types_have_no_serving_form(self, shop: Shop, mlflow: MLflowManager) -> None:
+        run_id = train(shop.settings, mlflow, shop.training, model_type="logistic_regression").run_id
+        assert [file.path for file in mlflow.client.list_artifacts(run_id)] == ["environment.txt", MODEL_PATH]
+
+    def test_the_environment_is_pinned(self, mlflow: MLflowManager, trained: TrainedModel) -> None:
+        pins = Path(mlflow.client.download_artifacts(trained.run_id, "environment.txt")).read_text().splitlines()
+        assert f"xgboost=={version('xgboost')}" in pins
+
+    def test_equal_training_gives_an_equal_hash_in_another_process(
+        self, shop: Shop, mlflow: MLflowManager, trained: TrainedModel
+    ) -> None:
+        code = (
+            "import sys, pyarrow.parquet as pq\n"
+            "from mlops_platform.contracts import STANDARD\n"
+            "from mlops_platform.training_pipeline.fitting import fit\n"
+            "from mlops_platform.training_pipeline.models import make_model\n"
+            f"model = make_model('xgboost', {SMALL}).set_params(features__features=list(STANDARD.names))\n"
+            "print(fit(model, pq.read_table(sys.argv[1])).hash)"
+        )
+        path = shop.settings.home / "rows.parquet"
+        pq.write_table(shop.training.to_arrow(order_by=("feature_date", "customer_id")), path)
+        found = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+        assert found.stdout.strip() == mlflow.client.get_run(trained.run_id).data.tags[MODEL_HASH_TAG]
 
     @pytest.mark.parametrize(
         ("model_type", "hyperparameters"), [("prophet", {}), ("xgboost", {"depth": 3})], ids=["type", "parameter"]

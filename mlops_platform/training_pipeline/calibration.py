@@ -1,0 +1,80 @@
+"""Calibration: a fitted classifier's probabilities brought to the churn rates seen on customers it was not fitted on.
+
+The correction is a line on the log-odds (Platt 1999, with the classifier's log-odds as its score), so the order of the
+customers stays, "no correction" is among what can be learnt, and contributions to the log-odds stay a sum. Does not
+belong here: fitting the classifier, choosing a threshold (`fitting.py`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin  # base classes must exist when the class is made
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+# float32 probabilities (XGBoost's) are exact to 6e-8 near 1.
+_EDGE = 1e-7
+
+
+class CalibratedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A fitted binary classifier with corrected probabilities.
+
+    Args:
+        classifier: Fitted already; `fit` learns the correction and leaves it as it is.
+    """
+
+    def __init__(self, classifier: Any) -> None:
+        self.classifier = classifier
+
+    def fit(self, X: Floats, y: Any) -> CalibratedClassifier:
+        """Learns the correction.
+
+        Args:
+            X: Matrix of n rows the classifier was not fitted on.
+            y: 0 or 1, shape (n,), both present.
+        """
+        from sklearn.linear_model import LogisticRegression
+
+        # C leaves the line free, and keeps it finite where the classes are apart.
+        line = LogisticRegression(C=1e6, max_iter=1000).fit(self._log_odds(X).reshape(-1, 1), y)
+        self.slope_, self.intercept_ = float(line.coef_[0, 0]), float(line.intercept_[0])
+        if self.slope_ <= 0:
+            # It would turn the order round: a classifier that has learnt nothing is for the gate to see.
+            self.slope_, self.intercept_ = 1.0, 0.0
+        self.classes_ = np.array([0, 1])
+        return self
+
+    def predict_proba(self, X: Floats) -> Floats:
+        """Probabilities to stay and to churn, shape (n, 2)."""
+        return calibrated(self.classifier.predict_proba(X)[:, 1], self.slope_, self.intercept_)
+
+    def predict(self, X: Floats) -> NDArray[np.int64]:
+        """1 where churning is the likelier."""
+        predicted: NDArray[np.int64] = self.classes_[(self.predict_proba(X)[:, 1] >= 0.5).astype(int)]
+        return predicted
+
+    def _log_odds(self, X: Floats) -> Floats:
+        return log_odds(self.classifier.predict_proba(X)[:, 1])
+
+
+def calibrated(probabilities: NDArray[Any], slope: float, intercept: float) -> Floats:
+    """Corrected probabilities to stay and to churn, shape (n, 2), of a classifier's probabilities of 1, shape (n,)."""
+    churns = 1.0 / (1.0 + np.exp(-(slope * log_odds(probabilities) + intercept)))
+    return np.column_stack([1.0 - churns, churns])
+
+
+def log_odds(probabilities: NDArray[Any]) -> Floats:
+    """log(p / (1 − p)), finite also where p is 0 or 1."""
+    inside = np.clip(probabilities.astype(np.float64), _EDGE, 1.0 - _EDGE)
+    found: Floats = np.log(inside) - np.log1p(-inside)
+    return found
+
+
+def uncalibrated(classifier: Any) -> Any:
+    """The classifier that was fitted, whether a calibration stands around it or not."""
+    return classifier.classifier if isinstance(classifier, CalibratedClassifier) else classifier
