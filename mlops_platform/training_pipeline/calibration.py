@@ -1,8 +1,9 @@
 """Calibration: a fitted classifier's probabilities brought to the churn rates seen on customers it was not fitted on.
 
 The correction is a line on the log-odds (Platt 1999, with the classifier's log-odds as its score), so the order of the
-customers stays, "no correction" is among what can be learnt, and contributions to the log-odds stay a sum. Does not
-belong here: fitting the classifier, choosing a threshold (`fitting.py`).
+customers stays, "no correction" is among what can be learnt, and contributions to the log-odds stay a sum. Churn rates
+move, so the level is that of the newest training date. Does not belong here: fitting the classifier, choosing a
+threshold (`fitting.py`).
 """
 
 from __future__ import annotations
@@ -31,17 +32,21 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
     def __init__(self, classifier: Any) -> None:
         self.classifier = classifier
 
-    def fit(self, X: Floats, y: Any) -> CalibratedClassifier:
+    def fit(self, X: Floats, y: Any, recent: Any = None) -> CalibratedClassifier:
         """Learns the correction.
 
         Args:
             X: Matrix of n rows the classifier was not fitted on.
             y: 0 or 1, shape (n,), both present.
+            recent: The rows whose level the probabilities are brought to, as booleans of shape (n,); None: all. The
+                slope comes from all rows.
         """
         from sklearn.linear_model import LogisticRegression
 
+        known = log_odds(self.classifier.predict_proba(X)[:, 1])
+        older = np.zeros(len(known)) if recent is None else 1.0 - np.asarray(recent, dtype=np.float64)
         # C leaves the line free, and keeps it finite where the classes are apart.
-        line = LogisticRegression(C=1e6, max_iter=1000).fit(self._log_odds(X).reshape(-1, 1), y)
+        line = LogisticRegression(C=1e6, max_iter=1000).fit(np.column_stack([known, older]), y)
         self.slope_, self.intercept_ = float(line.coef_[0, 0]), float(line.intercept_[0])
         if self.slope_ <= 0:
             # It would turn the order round: a classifier that has learnt nothing is for the gate to see.
@@ -57,9 +62,6 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         """1 where churning is the likelier."""
         predicted: NDArray[np.int64] = self.classes_[(self.predict_proba(X)[:, 1] >= 0.5).astype(int)]
         return predicted
-
-    def _log_odds(self, X: Floats) -> Floats:
-        return log_odds(self.classifier.predict_proba(X)[:, 1])
 
 
 def calibrated(probabilities: NDArray[Any], slope: float, intercept: float) -> Floats:

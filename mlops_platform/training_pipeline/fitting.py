@@ -85,14 +85,31 @@ def fit_pipeline(model: Any, rows: pa.Table | pd.DataFrame, labels: Any) -> Any:
 
 
 def calibrate(model: Any, validation: pa.Table) -> Any:
-    """A Pipeline with the fitted model's steps, the probabilities corrected on rows it was not fitted on."""
+    """A Pipeline with the fitted model's steps, the probabilities corrected on rows it was not fitted on.
+
+    Where the rows have a feature_date, the newest one's churn rate is the one to match.
+    """
     from sklearn.pipeline import Pipeline
 
     from mlops_platform.training_pipeline.calibration import CalibratedClassifier
 
     features = model["features"]
-    corrected = CalibratedClassifier(model["classifier"]).fit(features.transform(validation), labels_of(validation))
+    corrected = CalibratedClassifier(model["classifier"]).fit(
+        features.transform(validation), labels_of(validation), _newest(validation)
+    )
     return Pipeline([("features", features), ("classifier", corrected)])
+
+
+def _newest(rows: pa.Table) -> Any:
+    import pyarrow.compute as pc
+
+    if "feature_date" not in rows.column_names:
+        return None
+    days = rows.column("feature_date")
+    newest = rows.filter(pc.equal(days, pc.max(days)))
+    if len(newest.column(TARGET).unique()) < 2:
+        return None  # One class has no level.
+    return pc.equal(days, pc.max(days)).to_numpy()
 
 
 def labels_of(rows: pa.Table) -> Any:

@@ -91,3 +91,12 @@ def test_the_classifier_inside_is_found() -> None:
     inside = Given()
     assert uncalibrated(CalibratedClassifier(inside)) is inside
     assert uncalibrated(inside) is inside
+
+
+def test_the_level_is_that_of_the_recent_rows_and_the_slope_that_of_all() -> None:
+    truth, labels = drawn()
+    recent = np.arange(len(truth)) % 4 == 0
+    known = np.where(recent, calibrated(truth, 0.5, -0.6)[:, 1], calibrated(truth, 0.5, 0.4)[:, 1]).reshape(-1, 1)
+    found = CalibratedClassifier(Given()).fit(known, labels, recent)
+    assert found.slope_ == pytest.approx(2, abs=0.1)
+    assert np.abs(found.predict_proba(known[recent])[:, 1] - truth[recent]).mean() < 0.02
