@@ -70,14 +70,16 @@ def xgboost() -> Any:
     """Boosted trees, shallow and regularised."""
     from xgboost import XGBClassifier
 
-    # 100 trees of depth 10 overfit churn data (CDNOW .810 against .838 ROC-AUC).
+    # 100 trees of depth 10 overfit churn data (CDNOW .810 against .838 ROC-AUC). Of 96 combinations these have the
+    # lowest log loss on held-back customers of CDNOW and Complete Journey together; no test row was looked at.
     return XGBClassifier(
-        n_estimators=300,
+        n_estimators=200,
         max_depth=3,
         learning_rate=0.05,
-        subsample=0.8,
-        colsample_bytree=0.7,
+        subsample=0.5,
+        colsample_bytree=0.5,
         min_child_weight=20,
+        reg_lambda=20,
         random_state=RANDOM_STATE,
         n_jobs=2,
         tree_method="hist",
