@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
     from pyiceberg.manifest import DataFile
     from pyiceberg.table import Table
+    from pyiceberg.table.snapshots import Snapshot
 
     from mlops_platform.contracts import TableContract
     from mlops_platform.settings import Settings
@@ -230,7 +231,17 @@ def _result(contract: TableContract, table: Table, rows: Rows, *, is_new: bool) 
 
 def recorded(table: Table | None) -> dict[str, str]:
     """The snapshot properties (without the `mlops.` prefix) of the table's last publish; empty before the first."""
-    snapshot = table.current_snapshot() if table is not None else None
+    return _recorded(table.current_snapshot() if table is not None else None)
+
+
+def recorded_in(snapshot: TableSnapshot) -> dict[str, str]:
+    """The snapshot properties (without the `mlops.` prefix) of a table's state, which may be a former one."""
+    if snapshot.table is None or snapshot.snapshot_id is None:
+        return {}
+    return _recorded(snapshot.table.snapshot_by_id(snapshot.snapshot_id))
+
+
+def _recorded(snapshot: Snapshot | None) -> dict[str, str]:
     if snapshot is None or snapshot.summary is None:
         return {}
     found = snapshot.summary.additional_properties

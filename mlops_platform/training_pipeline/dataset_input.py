@@ -15,6 +15,7 @@ from mlops_platform.contracts import TableContract
 from mlops_platform.contracts.table import ColumnType
 
 if TYPE_CHECKING:
+    from mlops_platform.storage.read import TableSnapshot
     from mlops_platform.training_pipeline.registry import MLflowManager
 
 SOURCE_TYPE = "iceberg"
@@ -33,8 +34,7 @@ _MLFLOW_TYPES = {
 def log_dataset(
     manager: MLflowManager,
     run_id: str,
-    contract: TableContract,
-    snapshot_id: int,
+    snapshot: TableSnapshot,
     *,
     digest: str,
     rows: int,
@@ -45,8 +45,7 @@ def log_dataset(
     Args:
         manager: MLflow.
         run_id: The run, finished or not.
-        contract: The Iceberg table's contract.
-        snapshot_id: Its snapshot.
+        snapshot: The Iceberg table's state that holds the rows.
         digest: Digest of the rows themselves, as `data_digest` gives it.
         rows: Number of rows.
         context: What the rows were used for: `training`, `validation` or `test`.
@@ -54,7 +53,8 @@ def log_dataset(
     from mlflow.entities import Dataset, DatasetInput, InputTag
     from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
-    source = json.dumps({"table": contract.name, "snapshot_id": str(snapshot_id)})
+    contract = snapshot.contract
+    source = json.dumps({"table": contract.name, "snapshot_id": str(snapshot.snapshot_id)})
     schema = _schema(contract)
     profile = json.dumps({"num_rows": rows, "data_digest": digest})
     # MLflow keeps one dataset for each name and digest of an experiment, with the source it saw first and one context

@@ -78,40 +78,6 @@ def evaluate(labels: Floats, probabilities: Floats, threshold: float) -> Metrics
     )
 
 
-def figures(metrics: Metrics, recency: AucDifference | None) -> dict[str, float]:
-    """Metrics by name, with those of recency-only beside them.
-
-    Args:
-        metrics: A model's.
-        recency: Its difference to days_since_last_transaction alone; None: recency is not known.
-    """
-    found = metrics.as_dict()
-    if recency is not None:
-        found |= {
-            "roc_auc_recency_only": recency.theirs,
-            "lift_over_recency_only": recency.difference,
-            "lift_over_recency_only_lower": recency.lower,
-            "lift_over_recency_only_upper": recency.upper,
-        }
-    return found
-
-
-def held_out_figures(
-    labels: Floats, probabilities: Floats, threshold: float, recency: Floats | None
-) -> dict[str, float]:
-    """Figures of rows no model was fitted on.
-
-    Args:
-        labels: 0 or 1, shape (n,), both present.
-        probabilities: Probability of 1, shape (n,).
-        threshold: A row is predicted 1 at or above it.
-        recency: Days since the last purchase, shape (n,); None: not known.
-    """
-    sample = interval_rows(len(labels))
-    difference = None if recency is None else auc_difference(labels[sample], probabilities[sample], recency[sample])
-    return figures(evaluate(labels, probabilities, threshold), difference)
-
-
 def best_threshold(labels: Floats, probabilities: Floats) -> float:
     """The threshold of the highest F1 on these rows: validation rows, never test rows."""
     import numpy as np

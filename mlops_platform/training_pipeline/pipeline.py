@@ -14,8 +14,7 @@ from mlops_platform.errors import InputError
 from mlops_platform.settings import load_settings
 from mlops_platform.storage.lake import Lake
 from mlops_platform.training_pipeline.dataset import last_silver_day, split_rows, training_set
-from mlops_platform.training_pipeline.evaluation import figures, held_out_figures
-from mlops_platform.training_pipeline.held_out import evaluate_held_out
+from mlops_platform.training_pipeline.held_out import evaluate_held_out, held_out_results
 from mlops_platform.training_pipeline.models import DEFAULT_MODEL_TYPE, RANDOM_STATE, make_model
 from mlops_platform.training_pipeline.promotion import decide, register_in_staging
 from mlops_platform.training_pipeline.query_rows import (
@@ -29,6 +28,7 @@ from mlops_platform.training_pipeline.query_rows import (
 )
 from mlops_platform.training_pipeline.query_split import TEMPORAL, TEST_SHARE, labelled_digest, split_labelled
 from mlops_platform.training_pipeline.registry import MLflowManager
+from mlops_platform.training_pipeline.report import report_evaluation, report_found
 from mlops_platform.training_pipeline.train import FitRows, fit_frame, train, train_on
 
 if TYPE_CHECKING:
@@ -120,6 +120,7 @@ class TrainingPipeline:
         )
         metrics = self._held_out(trained, split_rows(found.rows, "test"))
         self._log(trained.run_id, metrics)
+        report_found(self.lake, self.manager, trained, found.rows, metrics)
         self.manager.log_metrics(trained.run_id, {f"dropped_{why}": float(n) for why, n in found.dropped.items()})
         model = register_in_staging(self.settings, self.manager, trained) if register_model else None
         return self._results(trained, metrics, model, found.rows) | {"reason": None, "dropped": found.dropped}
@@ -214,7 +215,7 @@ class TrainingPipeline:
                 these rows.
         """
         recency = X_test[RECENCY].to_numpy() if RECENCY in X_test.columns else None
-        found = held_out_figures(y_test.to_numpy(), model.predict_proba(X_test)[:, 1], threshold, recency)
+        found = held_out_results(y_test.to_numpy(), model.predict_proba(X_test)[:, 1], threshold, recency)
         if self.run_id is not None:
             self._log(self.run_id, found)
         return found
@@ -226,14 +227,14 @@ class TrainingPipeline:
         training = self.lake.snapshot(self.lake.features.training_set, snapshot_id=published.snapshot_id)
         trained = train(self.settings, self.manager, training, model_type=model_type, hyperparameters=hyperparameters)
         evaluation = evaluate_held_out(self.settings, self.manager, training, trained)
+        report_evaluation(self.lake, self.manager, training, trained, evaluation)
         model, reason = None, None
         if register_model:
             decided_at = clock.now(self.settings)
             decision, row = decide(self.settings, self.manager, self.lake, trained, evaluation, decided_at=decided_at)
             self.lake.publish(row)
             model, reason = decision.model, decision.reason
-        metrics = figures(evaluation.metrics, evaluation.recency)
-        results = self._results(trained, metrics, model, training.to_arrow(["split"]))
+        results = self._results(trained, evaluation.results(), model, training.to_arrow(["split"]))
         return results | {"reason": reason, "dropped": {}}
 
     def _rows(self, query: str | None, s3_path: str | None) -> tuple[pa.Table, dict[str, str]]:
@@ -258,7 +259,7 @@ class TrainingPipeline:
     def _held_out(self, trained: TrainedModel, test: pa.Table) -> dict[str, float]:
         scores = self.manager.load_model(trained.run_id).predict_proba(test)[:, 1]
         recency = test.column(SILVER_RECENCY).to_numpy() if SILVER_RECENCY in test.column_names else None
-        return held_out_figures(test.column(TARGET).to_numpy(), scores, trained.threshold, recency)
+        return held_out_results(test.column(TARGET).to_numpy(), scores, trained.threshold, recency)
 
     def _log(self, run_id: str, found: Mapping[str, float]) -> None:
         self.manager.log_metrics(run_id, {f"test_{name}": value for name, value in found.items()})

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_platform.contracts import load_feature_set
 from mlops_platform.errors import NotEnoughDataError, PlatformError
 from mlops_platform.training_pipeline.dataset import data_digest, split_rows
+from mlops_platform.training_pipeline.dataset_input import log_dataset
 from mlops_platform.training_pipeline.fitting import fit, fit_pipeline
 from mlops_platform.training_pipeline.models import DEFAULT_MODEL_TYPE, code_digest, hyperparameters_of, make_model
 from mlops_platform.training_pipeline.registry import IDENTITY_TAG, MODEL_PATH
@@ -73,14 +74,14 @@ class FitRows:
         features: The features the model sees, in order.
         digest: Of the rows, whatever their order.
         tags: Where they come from, as tags of the MLflow run.
-        training_snapshot_id: Snapshot of ml.training_set that holds them; None: none does.
+        training: Snapshot of ml.training_set that holds them; None: none does.
     """
 
     read: Callable[[], pa.Table]
     features: tuple[str, ...]
     digest: str
     tags: Mapping[str, str] = field(default_factory=dict)
-    training_snapshot_id: int | None = None
+    training: TableSnapshot | None = None
 
 
 def train(
@@ -117,7 +118,7 @@ def train(
             TRAINING_SNAPSHOT_TAG: str(snapshot_id),
             **(tags or {}),
         },
-        training_snapshot_id=snapshot_id,
+        training=training,
     )
     return train_on(settings, manager, rows, model_type=model_type, hyperparameters=hyperparameters)
 
@@ -144,8 +145,9 @@ def train_on(
     tags = {IDENTITY_TAG: identity, MODEL_TYPE_TAG: model_type, **rows.tags}
     with manager.run(settings.experiment_name, f"{settings.model_name}-{model_type}", tags) as run_id:
         _log_parameters(manager, run_id, parameters)
-        threshold = _fit(manager, run_id, model, rows.read())
-    return _reference(run_id, identity, model_type, threshold, rows.training_snapshot_id, is_new=True)
+        threshold = _fit(manager, run_id, model, rows)
+    snapshot_id = rows.training.snapshot_id if rows.training is not None else None
+    return _reference(run_id, identity, model_type, threshold, snapshot_id, is_new=True)
 
 
 def fit_frame(
@@ -201,8 +203,12 @@ def _log_parameters(manager: MLflowManager, run_id: str, parameters: Mapping[str
     manager.client.log_batch(run_id, params=given)
 
 
-def _fit(manager: MLflowManager, run_id: str, model: Any, rows: pa.Table) -> float:
+def _fit(manager: MLflowManager, run_id: str, model: Any, given: FitRows) -> float:
+    rows = given.read()
     fitted = fit(model, rows)
+    if given.training is not None:
+        for context, count in (("training", fitted.train_rows), ("validation", fitted.validation_rows)):
+            log_dataset(manager, run_id, given.training, digest=given.digest, rows=count, context=context)
     metrics = {f"validation_{key}": value for key, value in fitted.validation.as_dict().items()}
     counts = {"train_rows": float(fitted.train_rows), "validation_rows": float(fitted.validation_rows)}
     manager.log_metrics(run_id, metrics | counts)

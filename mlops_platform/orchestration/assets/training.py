@@ -1,5 +1,6 @@
 """Training assets: training_set, churn_model, model_evaluation, production_model."""
 
+from base64 import b64encode
 from collections.abc import Iterator
 from datetime import date
 from typing import Any
@@ -17,6 +18,7 @@ from mlops_platform.training_pipeline.held_out import Evaluation, evaluate_held_
 from mlops_platform.training_pipeline.models import DEFAULT_MODEL_TYPE
 from mlops_platform.training_pipeline.promotion import Decision, decide
 from mlops_platform.training_pipeline.registry import MLflowManager
+from mlops_platform.training_pipeline.report import report_evaluation
 from mlops_platform.training_pipeline.train import TrainedModel, train
 
 _TRAINING_SET = dg.AssetIn(["ml", "training_set"])
@@ -101,9 +103,11 @@ def model_evaluation(
     lake: dg.ResourceParam[Lake],
     mlflow: dg.ResourceParam[MLflowManager],
 ) -> dg.Output[Evaluation]:
-    """Evaluates on the test rows."""
+    """Evaluates on the test rows, and draws what a person looks at."""
     evaluation = evaluate_held_out(lake.settings, mlflow, training_set, churn_model)
-    return dg.Output(evaluation, metadata={"dagster/row_count": evaluation.rows, **evaluation.figures()})
+    plots = report_evaluation(lake, mlflow, training_set, churn_model, evaluation)
+    pictures = {name: dg.MetadataValue.md(_picture(png)) for name, png in plots.items()}
+    return dg.Output(evaluation, metadata={"dagster/row_count": evaluation.rows, **evaluation.figures(), **pictures})
 
 
 @reference_asset(
@@ -133,6 +137,10 @@ def production_model(
             "stage": decision.model.stage,
         },
     )
+
+
+def _picture(png: bytes) -> str:
+    return f"![](data:image/png;base64,{b64encode(png).decode()})"
 
 
 def _as_of(context: dg.AssetExecutionContext, partitions: Partitions) -> date:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mlops_platform.contracts import SILVER_TRANSACTIONS, TableContract, load_feature_set
+from mlops_platform.storage.read import TableSnapshot
 from mlops_platform.training_pipeline.dataset_input import log_dataset
 from mlops_platform.training_pipeline.registry import MLflowManager
 
@@ -32,7 +33,8 @@ def log(
     digest: str = "0123456789abcdef",
     rows: int = 10,
 ) -> None:
-    log_dataset(mlflow, run_id, contract, snapshot_id, digest=digest, rows=rows, context=context)
+    snapshot = TableSnapshot(contract, snapshot_id, mlflow.settings, None)
+    log_dataset(mlflow, run_id, snapshot, digest=digest, rows=rows, context=context)
 
 
 def inputs_of(mlflow: MLflowManager, run_id: str) -> list[Any]:

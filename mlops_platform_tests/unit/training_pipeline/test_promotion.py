@@ -21,6 +21,7 @@ from mlops_platform.training_pipeline.evaluation import AucDifference, auc_diffe
 from mlops_platform.training_pipeline.held_out import Evaluation, evaluate_held_out
 from mlops_platform.training_pipeline.promotion import Decision, decide, gate
 from mlops_platform.training_pipeline.registry import ARCHIVED, PRODUCTION, STAGING, MLflowManager
+from mlops_platform.training_pipeline.stages import complete_history, promote, rollback
 from mlops_platform.training_pipeline.train import THRESHOLD_TAG, TRAINING_SNAPSHOT_TAG, TrainedModel, train
 from mlops_platform_tests.unit.training_pipeline.worlds import AT, Shop
 
@@ -39,6 +40,8 @@ def held_out(**changed: Any) -> Evaluation:
         metrics=evaluate(labels, scores, 0.5),
         recency=BETTER,
         churn_score=EQUAL,
+        intervals={},
+        calibration_error=0.01,
     )
     return replace(found, **changed)
 
@@ -336,3 +339,70 @@ class TestDecision:
             assert registry.decide(trained, held_out(**champion), AT + timedelta(days=number)).promoted
         assert registry.stages() == {"1": ARCHIVED, "2": PRODUCTION}
         assert registry.rows()[-1]["model_version"] == "2"
+
+
+class TestPeopleAndTheGate:
+    """What people did to Production since, the gate respects; what it decided is recorded whatever dies."""
+
+    def judge(self, registry: Registry, trained: TrainedModel, champion: str | None, at: datetime = LATER) -> Decision:
+        """Decides on an evaluation against a champion of then."""
+        rival = EQUAL if champion is not None else None
+        known = held_out(run_id=trained.run_id, champion_version=champion, champion=rival)
+        decision, draft = decide(registry.settings, registry.mlflow, registry.lake, trained, known, decided_at=at)
+        registry.lake.publish(draft)
+        return decision
+
+    def by_hand(self, registry: Registry, change: Any, *arguments: Any, at: datetime) -> None:
+        change(registry.mlflow, registry.lake, registry.settings.model_name, *arguments, at=at)
+
+    def test_a_model_taken_back_by_hand_stays_out(self, registry: Registry, models: list[TrainedModel]) -> None:
+        one, other = models[:2]
+        registry.decide(one, held_out())
+        registry.decide(other, held_out(champion=BETTER), LATER)
+        self.by_hand(registry, rollback, at=LATER + timedelta(hours=1))
+        for hour in (2, 3):
+            decision = registry.decide(other, held_out(champion=BETTER), LATER + timedelta(hours=hour))
+            assert not decision.promoted
+            assert decision.reason == ("was taken out of Production by hand: `mlops models promote 2` puts it back")
+        assert registry.stages() == {"1": PRODUCTION, "2": STAGING}
+        assert [row["decision"] for row in registry.rows()] == ["promoted", "promoted", "rolled_back", "refused"]
+        self.by_hand(registry, promote, "2", at=LATER + timedelta(hours=4))
+        assert registry.decide(other, held_out(), LATER + timedelta(hours=5)).promoted
+
+    def test_another_champion_than_it_was_compared_with(self, registry: Registry, models: list[TrainedModel]) -> None:
+        one, other, third = models
+        registry.decide(one, held_out())
+        registry.decide(third, held_out(champion=BETTER), LATER)
+        decision = self.judge(registry, other, champion="1")
+        assert not decision.promoted
+        assert decision.reason.startswith("was not compared with version 2, which went into Production after its")
+        assert registry.stages() == {"1": ARCHIVED, "2": PRODUCTION, "3": STAGING}
+        # Compared with the champion of now it passes, though all else is the same.
+        assert self.judge(registry, other, champion="2").promoted
+        assert [row["decision"] for row in registry.rows()[2:]] == ["refused", "promoted"]
+
+    @pytest.mark.parametrize("is_retried", [True, False])
+    def test_a_death_before_the_row_loses_nothing(
+        self, registry: Registry, models: list[TrainedModel], is_retried: bool
+    ) -> None:
+        registry.decide(models[0], held_out())
+        known = held_out(run_id=models[1].run_id, champion_version="1", champion=BETTER)
+        decide(registry.settings, registry.mlflow, registry.lake, models[1], known, decided_at=LATER)
+        assert registry.stages() == {"1": ARCHIVED, "2": PRODUCTION}
+        assert len(registry.rows()) == 1
+        if is_retried:
+            assert registry.decide(models[1], known, LATER + timedelta(hours=1)).promoted
+        else:
+            self.by_hand(registry, complete_history, at=LATER + timedelta(hours=1))
+        assert len(registry.rows()) == 2
+        row = registry.rows()[1]
+        assert (row["decision"], row["model_version"], row["decided_at"]) == ("promoted", "2", LATER)
+        assert (row["roc_auc_champion"], row["evaluation_date"]) == (BETTER.theirs, date(2024, 4, 1))
+        assert row["change_number"] == 2
+
+    def test_a_row_added_meanwhile_is_not_added_twice(self, registry: Registry, models: list[TrainedModel]) -> None:
+        known = held_out(run_id=models[0].run_id)
+        _, draft = decide(registry.settings, registry.mlflow, registry.lake, models[0], known, decided_at=AT)
+        self.by_hand(registry, complete_history, at=LATER)
+        registry.lake.publish(draft)
+        assert len(registry.rows()) == 1
