@@ -20,6 +20,7 @@ from mlops_platform.errors import NotEnoughDataError, PlatformError
 from mlops_platform.training_pipeline.dataset import data_digest, split_rows
 from mlops_platform.training_pipeline.dataset_input import log_dataset
 from mlops_platform.training_pipeline.fitting import fit, fit_pipeline
+from mlops_platform.training_pipeline.leakage import require_no_leak
 from mlops_platform.training_pipeline.models import DEFAULT_MODEL_TYPE, code_digest, hyperparameters_of, make_model
 from mlops_platform.training_pipeline.registry import IDENTITY_TAG, MODEL_PATH
 from mlops_platform.training_pipeline.serving_form import SERVING_PATH, is_equal, load, save, serving_form
@@ -131,7 +132,11 @@ def train_on(
     model_type: str = DEFAULT_MODEL_TYPE,
     hyperparameters: Mapping[str, Any] | None = None,
 ) -> TrainedModel:
-    """Fits a model on rows of any origin, or finds the run that holds the equal one; see `train`."""
+    """Fits a model on rows of any origin, or finds the run that holds the equal one; see `train`.
+
+    Raises:
+        InputError: Unknown model type or hyperparameter, or a column that can only come from the future.
+    """
     model = make_model(model_type, hyperparameters).set_params(features__features=list(rows.features))
     parameters = _parameters(model_type, model)
     identity = _identity(rows.digest, parameters)
@@ -142,10 +147,12 @@ def train_on(
         threshold = float(found[THRESHOLD_TAG])
         return _reference(str(known.info.run_id), identity, model_type, threshold, snapshot_id, is_new=False)
 
+    table = rows.read()
+    require_no_leak(split_rows(table, "train"), rows.features)
     tags = {IDENTITY_TAG: identity, MODEL_TYPE_TAG: model_type, **rows.tags}
     with manager.run(settings.experiment_name, f"{settings.model_name}-{model_type}", tags) as run_id:
         _log_parameters(manager, run_id, parameters)
-        threshold = _fit(manager, run_id, model, rows)
+        threshold = _fit(manager, run_id, model, rows, table)
     snapshot_id = rows.training.snapshot_id if rows.training is not None else None
     return _reference(run_id, identity, model_type, threshold, snapshot_id, is_new=True)
 
@@ -203,8 +210,7 @@ def _log_parameters(manager: MLflowManager, run_id: str, parameters: Mapping[str
     manager.client.log_batch(run_id, params=given)
 
 
-def _fit(manager: MLflowManager, run_id: str, model: Any, given: FitRows) -> float:
-    rows = given.read()
+def _fit(manager: MLflowManager, run_id: str, model: Any, given: FitRows, rows: pa.Table) -> float:
     fitted = fit(model, rows)
     if given.training is not None:
         for context, count in (("training", fitted.train_rows), ("validation", fitted.validation_rows)):
