@@ -16,6 +16,8 @@ from mlops_platform.storage.lake import Lake
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # As the platform's own processes have it; OpenMP reads it when it is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Ibis 12 still calls DuckDB by the name that DuckDB 2 deprecates: https://github.com/ibis-project/ibis.
     config.addinivalue_line("filterwarnings", r"ignore:fetch_arrow_table\(\) is deprecated:DeprecationWarning:ibis")
 
