@@ -29,6 +29,10 @@ up: setup ## Start Dagster (3001), MLflow (5000) and the churn service (8000) on
 train: setup ## Train, evaluate and promote a churn model
 	@$(BIN)/mlops train $(ARGS)
 
+.PHONY: tune
+tune: setup ## Search hyperparameters (20 trials), then train with the best
+	@$(BIN)/mlops tune $(ARGS)
+
 .PHONY: test
 test: setup ## Run the tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
@@ -72,6 +76,10 @@ bench-lake: setup ## Measure publish, ingestion and memory of the lake against p
 .PHONY: bench-features
 bench-features: setup ## Measure features, backfill and point-in-time reads against plain baselines
 	@$(BIN)/python -m mlops_platform_tests.benchmarks.features $(ARGS)
+
+.PHONY: bench-training
+bench-training: setup ## Measure held-out quality and the time of a training against a bare fit
+	@$(BIN)/python -m mlops_platform_tests.benchmarks.training $(ARGS)
 
 .PHONY: lock
 lock: ## Compile both locks from pyproject.toml and show what changed (ARGS=--upgrade for newer versions)

@@ -15,15 +15,19 @@ from typing import Annotated, Any
 import typer
 
 from mlops_platform.cli_features import features_app
+from mlops_platform.cli_lineage import lineage, rebuild
+from mlops_platform.cli_models import models_app
 from mlops_platform.cli_options import EXIT_USER_ERROR, Home, reporting
 from mlops_platform.cli_options import day as _day
 from mlops_platform.cli_options import settings as _settings
+from mlops_platform.cli_training import tune
 from mlops_platform.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 crm_app = typer.Typer(no_args_is_help=True, help="Make or fill a CRM database.")
 app.add_typer(crm_app, name="crm")
 app.add_typer(features_app, name="features")
+app.add_typer(models_app, name="models")
 
 Into = Annotated[str, typer.Option("--into", help="sqlite:///file.db or postgresql://user@host/database")]
 
@@ -215,6 +219,9 @@ def train(
     out.print(f"Gate: {decision.reason}.", markup=False, highlight=False, soft_wrap=True)
 
 
+app.command()(tune)
+
+
 @app.command()
 def maintain(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing, show what would be done.")] = False,
@@ -360,6 +367,10 @@ def up(home: Home = None) -> None:
     from mlops_platform.orchestration.processes import run_up
 
     run_up(_settings(home), lambda line: out.print(line, markup=False, highlight=False, soft_wrap=True))
+
+
+app.command()(rebuild)
+app.command()(lineage)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ DATE, TIMESTAMP, BOOLEAN = ColumnType.DATE, ColumnType.TIMESTAMP, ColumnType.BOO
 TARGET = "churned"
 SPLITS = ("train", "validation", "test")
 
+PROMOTED, REFUSED, MANUAL, ROLLED_BACK, WITHDRAWN = "promoted", "refused", "manual", "rolled_back", "withdrawn"
+
 _CREATED_AT = Column("_created_at", TIMESTAMP, "When the row was written")
 _MODEL_NAME = Column("model_name", STRING, "Name in the model registry")
 _MODEL_VERSION = Column("model_version", STRING, "Version in the model registry")
@@ -19,24 +21,46 @@ def _probability(name: str, meaning: str) -> Column:
     return Column(name, DOUBLE, meaning, ge=0, le=1)
 
 
+def _figure(name: str, meaning: str) -> Column:
+    return Column(name, DOUBLE, meaning, nullable=True, ge=0, le=1)
+
+
 PROMOTIONS = TableContract(
     name="ml.promotions",
-    description="Every decision of the promotion gate, passed or not, with its figures and reason.",
+    description="Every decision about Production: those of the gate, passed or not, with figures and reason, and those "
+    "of people. Every change of the Production version is a row.",
     columns=(
-        Column("decision_id", STRING, "Hash of the model, the held-out rows and the champion"),
-        Column("decided_at", TIMESTAMP, "When the gate decided"),
+        Column("decision_id", STRING, "Hash of the model, the held-out rows and the champion; of the change by hand"),
+        Column("decided_at", TIMESTAMP, "When it was decided"),
         _MODEL_NAME,
         _MODEL_VERSION,
-        Column("decision", STRING, "promoted or refused", isin=("promoted", "refused")),
+        Column(
+            "decision",
+            STRING,
+            "promoted or refused by the gate; by hand: manual (into Production), rolled_back (to this version), "
+            "withdrawn (this version left, and none is in Production)",
+            isin=(PROMOTED, REFUSED, MANUAL, ROLLED_BACK, WITHDRAWN),
+        ),
         Column("reason", STRING, "Why"),
-        Column("champion_version", STRING, "Production version at the time", nullable=True),
+        Column(
+            "champion_version", STRING, "Production version it was judged against, or took over from", nullable=True
+        ),
         Column("run_id", STRING, "MLflow run of the model"),
-        Column("evaluation_date", DATE, "feature_date of the held-out rows"),
-        Column("rows", LONG, "Held-out rows", ge=0),
-        _probability("roc_auc", "Held-out ROC-AUC of the model"),
-        _probability("roc_auc_recency_only", "ROC-AUC of days since the last purchase alone"),
-        _probability("roc_auc_churn_score", "ROC-AUC of churn_score alone"),
-        Column("roc_auc_champion", DOUBLE, "ROC-AUC of the champion on the same rows", nullable=True, ge=0, le=1),
+        Column(
+            "evaluation_date", DATE, "feature_date of the held-out rows; null where none were scored", nullable=True
+        ),
+        Column("rows", LONG, "Held-out rows", nullable=True, ge=0),
+        _figure("roc_auc", "Held-out ROC-AUC of the model"),
+        _figure("roc_auc_recency_only", "ROC-AUC of days since the last purchase alone"),
+        _figure("roc_auc_churn_score", "ROC-AUC of churn_score alone"),
+        _figure("roc_auc_champion", "ROC-AUC of the champion on the same rows"),
+        Column(
+            "change_number",
+            LONG,
+            "Changes of the Production version so far, this one included; null: from before they were counted",
+            nullable=True,
+            ge=0,
+        ),
     ),
     key=("decision_id",),
     replace=Replace.NOTHING,
@@ -81,6 +105,9 @@ ONLINE_PREDICTIONS = TableContract(
         _probability("churn_probability", "Predicted chance of no purchase in the horizon"),
         Column("confidence", DOUBLE, "Probability of the predicted class's side", ge=0, le=1),
         Column("inference_latency_ms", DOUBLE, "Time to answer", unit="ms", ge=0),
+        Column(
+            "customer_hmac", STRING, "Keyed hash of the customer asked for; null where features came", nullable=True
+        ),
     ),
     key=("prediction_id",),
     partitions=(Partition("predicted_at", "day"),),

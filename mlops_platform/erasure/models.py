@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_platform.contracts import STANDARD
 from mlops_platform.erasure.tables import successors
+from mlops_platform.training_pipeline.rebuild import NOT_REBUILDABLE_TAG
 from mlops_platform.training_pipeline.registry import MLflowManager
 from mlops_platform.training_pipeline.train import TRAINING_SNAPSHOT_TAG
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from mlops_platform.settings import Settings
     from mlops_platform.storage.lake import Lake
 
-NOT_REBUILDABLE_TAG = "mlops.not_rebuildable"
 _PAGE = 1_000
 
 

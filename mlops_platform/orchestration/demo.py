@@ -5,7 +5,7 @@ Belongs here: which runs make up a demo and what is reported of them. Does not b
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from time import perf_counter
@@ -27,15 +27,19 @@ from mlops_platform.settings import pin
 from mlops_platform.storage.lake import Lake
 from mlops_platform.training_pipeline.dataset import last_silver_day
 from mlops_platform.training_pipeline.labels import labelled_dates
-from mlops_platform.training_pipeline.models import DEFAULT_MODEL_TYPE, find_model_type
+from mlops_platform.training_pipeline.models import DEFAULT_MODEL_TYPE, make_model
 from mlops_platform.training_pipeline.promotion import Decision
+from mlops_platform.training_pipeline.registry import MLflowManager
+from mlops_platform.training_pipeline.tuning import Tuned, require_tunable, tune
 
 if TYPE_CHECKING:
     from mlops_platform.settings import Settings
+    from mlops_platform.training_pipeline.tuning import Say
 
 SEED_CUSTOMERS, SEED_DAYS, SEED, SEED_UNTIL = 5_000, 730, 7, date(2026, 6, 30)
 
 CUSTOMER_FEATURES = dg.AssetKey(["feature_store", "customer_features"])
+TRAINING_SET = dg.AssetKey(["ml", "training_set"])
 
 Builder = Callable[["Settings"], dg.Definitions]
 
@@ -163,6 +167,7 @@ def run_training(
     as_of: date | None,
     progress: Progress,
     model_type: str = DEFAULT_MODEL_TYPE,
+    hyperparameters: Mapping[str, Any] | None = None,
 ) -> Decision:
     """Runs the training job, with the feature_dates it needs.
 
@@ -172,12 +177,60 @@ def run_training(
         as_of: Last complete local day; None: silver's last day with a transaction.
         progress: Called with a line whenever something starts.
         model_type: What kind of model to train.
+        hyperparameters: Override the type's defaults.
 
     Raises:
         PlatformError: Bad input, with what to do about it.
     """
     load_feature_set(settings.features_module)  # A user's own model types stand there.
-    find_model_type(model_type)
+    make_model(model_type, hyperparameters)
+    runner, day = _with_features(settings, build, as_of, progress)
+    return _trained(runner, day, model_type, hyperparameters)
+
+
+def run_tuning(
+    settings: Settings,
+    build: Builder,
+    *,
+    as_of: date | None,
+    progress: Progress,
+    say: Say,
+    model_type: str = DEFAULT_MODEL_TYPE,
+    trials: int | None,
+    seconds: float | None,
+    seed: int,
+    is_trained: bool = True,
+) -> tuple[Tuned, Decision | None]:
+    """Tunes on the training set of a day, then runs the training job with the best hyperparameters.
+
+    Args:
+        settings: The home.
+        build: Makes the Definitions of settings.
+        as_of: Last complete local day; None: silver's last day with a transaction.
+        progress: Called with a line whenever something starts.
+        say: As `tune` calls it.
+        model_type: What kind of model to tune.
+        trials: As `tune` takes it.
+        seconds: As `tune` takes it.
+        seed: As `tune` takes it.
+        is_trained: Whether to train; without, the decision is None.
+
+    Raises:
+        PlatformError: Bad input, with what to do about it.
+    """
+    load_feature_set(settings.features_module)  # A user's own model types stand there.
+    require_tunable(model_type, trials=trials, seconds=seconds)
+    runner, day = _with_features(settings, build, as_of, progress)
+    runner.run(TRAINING, day, only=[TRAINING_SET])
+    lake = Lake(settings)
+    training, manager = lake.snapshot(lake.features.training_set), MLflowManager(settings)
+    progress(f"tuning {model_type}")
+    tuned = tune(settings, manager, training, model_type=model_type, trials=trials, seconds=seconds, seed=seed, say=say)
+    return tuned, _trained(runner, day, model_type, tuned.hyperparameters) if is_trained else None
+
+
+def _with_features(settings: Settings, build: Builder, as_of: date | None, progress: Progress) -> tuple[Runner, str]:
+    """A runner and the day's partition, with every feature_date computed that a training as of the day needs."""
     day = as_of or last_silver_day(Lake(settings), clock.last_complete_day(clock.now(settings), settings.zone))
     instance = open_instance(settings)
     reap(instance)
@@ -187,8 +240,13 @@ def run_training(
     dates = labelled_dates(day, settings.first_partition_day, settings.horizon_days)
     for feature_date in dates.all:
         runner.run(TRAINING, partitions.day_key(feature_date), only=[CUSTOMER_FEATURES])
-    config = {"ml__churn_model": {"config": {"model_type": model_type}}}
-    result = runner.run(TRAINING, partitions.day_key(day), config=config)
+    return runner, partitions.day_key(day)
+
+
+def _trained(runner: Runner, day: str, model_type: str, hyperparameters: Mapping[str, Any] | None) -> Decision:
+    given = dict(hyperparameters) if hyperparameters is not None else None
+    config = {"ml__churn_model": {"config": {"model_type": model_type, "hyperparameters": given}}}
+    result = runner.run(TRAINING, day, config=config)
     decision: Decision = result.output_for_node("ml__production_model")
     return decision
 

@@ -23,9 +23,12 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from mlops_platform.errors import InputError
+from mlops_platform.training_pipeline.search_spaces import SEARCH_SPACES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from mlops_platform.training_pipeline.search_spaces import SearchSpace
 
 RANDOM_STATE = 42
 
@@ -46,10 +49,14 @@ MODEL_TYPES: dict[str, ModelType] = {}
 DEFAULT_MODEL_TYPE = "xgboost"
 
 
-def model_type(name: str) -> Callable[[ModelType], ModelType]:
+def model_type(name: str, search_space: SearchSpace | None = None) -> Callable[[ModelType], ModelType]:
     """Registers a model type under a name for `make_model`, `TrainingPipeline.run` and `mlops train`.
 
     A notebook's cell that runs again puts its function in the place of its former self.
+
+    Args:
+        name: Of the type.
+        search_space: What `mlops tune` searches, by hyperparameter; None: it can't be tuned.
 
     Raises:
         InputError: The name is taken by another function.
@@ -60,6 +67,8 @@ def model_type(name: str) -> Callable[[ModelType], ModelType]:
         if (known.__module__, known.__qualname__) != (function.__module__, function.__qualname__):
             raise InputError(f"there is a model type {name} already", expected="a name of its own")
         MODEL_TYPES[name] = function
+        if search_space is not None:
+            SEARCH_SPACES[name] = search_space
         return function
 
     return register

@@ -13,6 +13,7 @@ from mlops_platform.contracts.ml import TARGET
 from mlops_platform.errors import InputError
 from mlops_platform.settings import load_settings
 from mlops_platform.storage.lake import Lake
+from mlops_platform.training_pipeline import tuning
 from mlops_platform.training_pipeline.dataset import last_silver_day, split_rows, training_set
 from mlops_platform.training_pipeline.held_out import evaluate_held_out, held_out_results
 from mlops_platform.training_pipeline.models import DEFAULT_MODEL_TYPE, RANDOM_STATE, make_model
@@ -30,6 +31,7 @@ from mlops_platform.training_pipeline.query_split import TEMPORAL, TEST_SHARE, l
 from mlops_platform.training_pipeline.registry import MLflowManager
 from mlops_platform.training_pipeline.report import report_evaluation, report_found
 from mlops_platform.training_pipeline.train import FitRows, fit_frame, train, train_on
+from mlops_platform.training_pipeline.tuning import DEFAULT_TRIALS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 
     from mlops_platform.settings import Settings
     from mlops_platform.storage.publish import Draft
+    from mlops_platform.storage.read import TableSnapshot
     from mlops_platform.training_pipeline.query_rows import LabelledRows
     from mlops_platform.training_pipeline.registry import RegisteredModel
     from mlops_platform.training_pipeline.train import TrainedModel
@@ -75,6 +78,8 @@ class TrainingPipeline:
         *,
         split: str = TEMPORAL,
         s3_path: str | None = None,
+        tune: bool = False,
+        trials: int = DEFAULT_TRIALS,
     ) -> dict[str, Any]:
         """Trains on the line's training set, or on rows of one's own, and evaluates on rows held out.
 
@@ -89,6 +94,8 @@ class TrainingPipeline:
             register_model: Whether to register the model.
             split: `temporal` or `stratified`.
             s3_path: Parquet file or table to train on in place of a query.
+            tune: Whether to search hyperparameters first; those given are held fixed.
+            trials: How many to try.
 
         Returns:
             model_name, model_type, metrics (of the test rows), run_id, model_version and stage (None: not registered),
@@ -103,21 +110,18 @@ class TrainingPipeline:
         load_feature_set(self.settings.features_module)  # A user's own model types stand there.
         make_model(model_type, hyperparameters)
         if query is None and s3_path is None and split == TEMPORAL:
-            return self._run_line(model_type, hyperparameters, register_model)
+            return self._run_line(model_type, hyperparameters, register_model, trials if tune else None)
         rows, tags = self._rows(query, s3_path)
         found = split_labelled(self.settings, labelled(self.lake, rows, complete_until=self._last_day()), split=split)
-        trained = train_on(
-            self.settings,
-            self.manager,
-            FitRows(
-                read=lambda: found.rows,
-                features=found.features,
-                digest=labelled_digest(self.settings, found.rows),
-                tags=tags | _label_tags(found) | {"mlops.split": split},
-            ),
-            model_type=model_type,
-            hyperparameters=hyperparameters,
+        fitted = FitRows(
+            read=lambda: found.rows,
+            features=found.features,
+            digest=labelled_digest(self.settings, found.rows),
+            tags=tags | _label_tags(found) | {"mlops.split": split},
         )
+        if tune:
+            hyperparameters = self._tuned(fitted, model_type, hyperparameters, trials)
+        trained = train_on(self.settings, self.manager, fitted, model_type=model_type, hyperparameters=hyperparameters)
         metrics = self._held_out(trained, split_rows(found.rows, "test"))
         self._log(trained.run_id, metrics)
         report_found(self.lake, self.manager, trained, found.rows, metrics)
@@ -221,10 +225,12 @@ class TrainingPipeline:
         return found
 
     def _run_line(
-        self, model_type: str, hyperparameters: Mapping[str, Any] | None, register_model: bool
+        self, model_type: str, hyperparameters: Mapping[str, Any] | None, register_model: bool, trials: int | None
     ) -> dict[str, Any]:
         published = self.lake.publish(self._training_set())
         training = self.lake.snapshot(self.lake.features.training_set, snapshot_id=published.snapshot_id)
+        if trials is not None:
+            hyperparameters = self._tuned(training, model_type, hyperparameters, trials)
         trained = train(self.settings, self.manager, training, model_type=model_type, hyperparameters=hyperparameters)
         evaluation = evaluate_held_out(self.settings, self.manager, training, trained)
         report_evaluation(self.lake, self.manager, training, trained, evaluation)
@@ -236,6 +242,14 @@ class TrainingPipeline:
             model, reason = decision.model, decision.reason
         results = self._results(trained, evaluation.results(), model, training.to_arrow(["split"]))
         return results | {"reason": reason, "dropped": {}}
+
+    def _tuned(
+        self, rows: FitRows | TableSnapshot, model_type: str, fixed: Mapping[str, Any] | None, trials: int
+    ) -> dict[str, Any]:
+        found = tuning.tune(
+            self.settings, self.manager, rows, model_type=model_type, trials=trials, hyperparameters=fixed
+        )
+        return found.hyperparameters
 
     def _rows(self, query: str | None, s3_path: str | None) -> tuple[pa.Table, dict[str, str]]:
         if query is not None and s3_path is not None:

@@ -3,7 +3,7 @@
 A model is promoted only if, on the same held-out rows, it beats recency-only (lower 95 % bound of the paired difference
 in ROC-AUC above 0), is not significantly worse than `churn_score` alone, and, where a champion exists, is not
 significantly worse than it and at most 0.005 below it. F1 alone is no gate: "everyone churns" scores .66 and more.
-Does not belong here: the evaluation itself (`held_out.py`).
+Does not belong here: the evaluation itself (`held_out.py`), people's decisions (`stages.py`).
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from mlops_platform.contracts import PROMOTIONS
-from mlops_platform.contracts.schemas import arrow_schema
-from mlops_platform.storage.conditions import Condition
-from mlops_platform.storage.publish import Draft
-from mlops_platform.storage.read import scalar
+from mlops_platform.contracts.ml import PROMOTED, REFUSED
+from mlops_platform.training_pipeline.held_out import Evaluation
+from mlops_platform.training_pipeline.history import draft
 from mlops_platform.training_pipeline.registry import PRODUCTION, STAGING, RegisteredModel
+from mlops_platform.training_pipeline.stages import change_production, changing, move
 from mlops_platform.training_pipeline.train import (
     MODEL_TYPE_TAG,
     THRESHOLD_TAG,
@@ -29,7 +28,8 @@ from mlops_platform.training_pipeline.train import (
 if TYPE_CHECKING:
     from mlops_platform.settings import Settings
     from mlops_platform.storage.lake import Lake
-    from mlops_platform.training_pipeline.held_out import Evaluation
+    from mlops_platform.storage.publish import Draft
+    from mlops_platform.training_pipeline.history import PromotionHistory, Row
     from mlops_platform.training_pipeline.registry import MLflowManager
 
 CHAMPION_TOLERANCE = 0.005
@@ -61,21 +61,30 @@ def decide(
     Returns:
         The decision, and its row for ml.promotions (none when the same decision stands there already).
     """
-    import pyarrow as pa
-
     model = _register(settings, manager, trained)
-    refusal = gate(evaluation)
-    was_champion = model.stage == PRODUCTION
-    if refusal is None and model.stage != PRODUCTION:
-        model = manager.transition_model_stage(model.name, model.version, PRODUCTION, archive_existing_versions=True)
-    elif refusal is not None and model.stage not in {PRODUCTION, STAGING}:
-        model = manager.transition_model_stage(model.name, model.version, STAGING)
-    decision = Decision(model.stage == PRODUCTION, refusal or _passed(evaluation, model), model, evaluation)
-    row = _promotion_row(trained, decision, decided_at, after=_last_promotion(lake, model.name))
-    is_known = was_champion or lake.snapshot(PROMOTIONS).count([Condition("decision_id", "=", row["decision_id"])])
-    schema = arrow_schema(PROMOTIONS)
-    rows = schema.empty_table() if is_known else pa.Table.from_pylist([row], schema=schema)
-    return decision, Draft(PROMOTIONS, rows, figures={"decision": str(row["decision"]), "reason": decision.reason})
+    with changing(manager, lake, model.name, at=decided_at) as history:
+        model = manager.version(model.name, model.version)
+        was_champion = history.production == model.version
+        refusal = gate(evaluation)
+        objection = None if was_champion or refusal is not None else _objection(evaluation, model, history)
+        is_promoted = was_champion or (refusal or objection) is None
+        reason = refusal or objection or _passed(evaluation, model)
+        row = {
+            "decision_id": _decision_id(trained, evaluation, history, objection),
+            "decided_at": decided_at,
+            "model_name": model.name,
+            "model_version": model.version,
+            "decision": PROMOTED if is_promoted else REFUSED,
+            "reason": reason,
+            "change_number": history.number + is_promoted,
+            **_figures(evaluation),
+        }
+        if is_promoted and not was_champion:
+            model = change_production(manager, model, PRODUCTION, row)
+        elif not is_promoted and model.stage != STAGING:
+            model = move(manager, model, STAGING)
+        is_known = was_champion or history.holds(row)
+    return Decision(is_promoted, reason, model, evaluation), draft(*([] if is_known else [row]))
 
 
 def register_in_staging(settings: Settings, manager: MLflowManager, trained: TrainedModel) -> RegisteredModel:
@@ -124,38 +133,37 @@ def _passed(evaluation: Evaluation, model: RegisteredModel) -> str:
     return "passed every condition"
 
 
-def _last_promotion(lake: Lake, model_name: str) -> str | None:
-    """The decision that made the present champion: a decision after another one is another decision."""
-    name = Condition("model_name", "=", model_name)
-    with lake.snapshot(PROMOTIONS).relation(["decision_id", "decided_at", "decision", "model_name"], [name]) as found:
-        duck, view = found
-        last: str | None = scalar(
-            duck, f"SELECT arg_max(decision_id, decided_at) FROM {view} WHERE decision = 'promoted'"
-        )
-    return last
+def _objection(evaluation: Evaluation, model: RegisteredModel, history: PromotionHistory) -> str | None:
+    """Why a model that passes must not enter Production all the same; None: it may."""
+    if history.production not in {None, evaluation.champion_version}:
+        return f"was not compared with version {history.production}, which went into Production after its evaluation"
+    if history.was_taken_back(model.version):
+        return f"was taken out of Production by hand: `mlops models promote {model.version}` puts it back"
+    return None
 
 
-def _promotion_row(
-    trained: TrainedModel, decision: Decision, decided_at: datetime, *, after: str | None
-) -> dict[str, Any]:
-    found = decision.evaluation
-    rival = found.champion_version if found.champion is not None else None
-    what = f"{trained.identity}/{found.rows_digest}/{rival}/{after}"
+def _rival(evaluation: Evaluation) -> str | None:
+    return evaluation.champion_version if evaluation.champion is not None else None
+
+
+def _decision_id(
+    trained: TrainedModel, evaluation: Evaluation, history: PromotionHistory, objection: str | None
+) -> str:
+    """A decision after another change of Production is another decision."""
+    what = [trained.identity, evaluation.rows_digest, str(_rival(evaluation)), str(history.last_id)]
+    return hashlib.sha256("/".join([*what, *filter(None, [objection])]).encode()).hexdigest()[:32]
+
+
+def _figures(evaluation: Evaluation) -> Row:
     return {
-        "decision_id": hashlib.sha256(what.encode()).hexdigest()[:32],
-        "decided_at": decided_at,
-        "model_name": decision.model.name,
-        "model_version": decision.model.version,
-        "decision": "promoted" if decision.promoted else "refused",
-        "reason": decision.reason,
-        "champion_version": rival,
-        "run_id": trained.run_id,
-        "evaluation_date": found.evaluation_date,
-        "rows": found.rows,
-        "roc_auc": found.metrics.roc_auc,
-        "roc_auc_recency_only": found.recency.theirs,
-        "roc_auc_churn_score": found.churn_score.theirs,
-        "roc_auc_champion": found.champion.theirs if found.champion is not None else None,
+        "run_id": evaluation.run_id,
+        "champion_version": _rival(evaluation),
+        "evaluation_date": evaluation.evaluation_date,
+        "rows": evaluation.rows,
+        "roc_auc": evaluation.metrics.roc_auc,
+        "roc_auc_recency_only": evaluation.recency.theirs,
+        "roc_auc_churn_score": evaluation.churn_score.theirs,
+        "roc_auc_champion": evaluation.champion.theirs if evaluation.champion is not None else None,
     }
 
 

@@ -1,33 +1,36 @@
 """The model registry: MLflow runs, versions and stages, with every call explicit about where it goes.
 
-No global tracking state is touched. Stage and alias are always set together. Does not belong here: deciding which
-version deserves which stage (`promotion.py`).
+No global tracking state is touched. Does not belong here: how a stage is changed (`stages.py`), deciding which version
+deserves which (`promotion.py`).
 """
 
 from __future__ import annotations
 
-import warnings
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from mlops_platform.errors import ModelError, StorageError
+from mlops_platform import clock
+from mlops_platform.errors import InputError, ModelError, StorageError
 from mlops_platform.settings import mask_secrets
-from mlops_platform.training_pipeline.models import TRUSTED_TYPES
+from mlops_platform.storage.lake import Lake
+from mlops_platform.storage.locks import table_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
+    from mlflow.exceptions import MlflowException
 
     from mlops_platform.settings import Settings
 
-PRODUCTION, STAGING, ARCHIVED = "Production", "Staging", "Archived"
+PRODUCTION, STAGING, ARCHIVED, NO_STAGE = "Production", "Staging", "Archived", "None"
 MODEL_PATH = "model"
 MODEL_FILE = "model.skops"
 IDENTITY_TAG = "mlops.identity"
+_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,7 @@ class RegisteredModel:
     stage: str
     run_id: str
     tags: dict[str, str]
+    created_at: datetime | None = None
 
 
 class MLflowManager:
@@ -114,33 +118,10 @@ class MLflowManager:
                 self.client.log_metric(run_id, key, value)
 
     def log_model(self, run_id: str, model: Any, example: Any) -> None:
-        """Saves a fitted Pipeline with skops (no pickle) under the run.
+        """Saves a fitted Pipeline under the run; see `model_files.py`."""
+        from mlops_platform.training_pipeline.model_files import save_model
 
-        Args:
-            run_id: The run.
-            model: Fitted scikit-learn Pipeline.
-            example: A few rows as DataFrame, for the signature.
-        """
-        import tempfile
-
-        import mlflow.sklearn
-        from mlflow.models import infer_signature
-
-        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-            # MLflow hints that integer columns can't hold nulls; features have none.
-            warnings.filterwarnings("ignore", message=".*integer column.*", category=UserWarning)
-            target = Path(folder) / MODEL_PATH
-            mlflow.sklearn.save_model(
-                model,
-                str(target),
-                serialization_format="skops",
-                skops_trusted_types=list(TRUSTED_TYPES),
-                signature=infer_signature(example, model.predict_proba(example)),
-                # Named here because inferring them imports the model in a new process, 22 s and more.
-                pip_requirements=_requirements(),
-                pyfunc_predict_fn="predict_proba",
-            )
-            self.client.log_artifacts(run_id, str(target), MODEL_PATH)
+        save_model(self.client, run_id, model, example)
 
     def load_model(self, run_id: str) -> Any:
         """Loads a run's Pipeline, trusting the types fixed in our code only.
@@ -148,74 +129,129 @@ class MLflowManager:
         Raises:
             ModelError: The run has no model, or it holds a type we don't trust.
         """
-        from zipfile import BadZipFile
+        from mlops_platform.training_pipeline.model_files import load_model
 
-        import skops.io
-        from mlflow.exceptions import MlflowException
-        from sklearn.pipeline import Pipeline
-        from skops.io.exceptions import UntrustedTypesFoundException
-
-        try:
-            path = Path(self.client.download_artifacts(run_id, f"{MODEL_PATH}/{MODEL_FILE}"))
-            model = skops.io.load(path, trusted=list(TRUSTED_TYPES))
-        except UntrustedTypesFoundException as error:
-            raise ModelError(f"the model of run {run_id} holds types that are not trusted: {error}") from error
-        except (
-            MlflowException,
-            OSError,
-            BadZipFile,
-            EOFError,
-            LookupError,
-            ValueError,
-            AttributeError,
-            TypeError,
-        ) as error:
-            # What skops raises for a damaged or foreign file depends on where it stops reading.
-            raise ModelError(f"run {run_id} has no readable model: {error}", hint="train again.") from error
-        if not isinstance(model, Pipeline) or "features" not in model.named_steps:
-            raise ModelError(
-                f"the model of run {run_id} is no pipeline of features and classifier", hint="train again."
-            )
-        return model
+        return load_model(self.client, run_id)
 
     def register_model(
         self, model_uri: str, name: str, tags: Mapping[str, str] | None = None, description: str | None = None
     ) -> RegisteredModel:
-        """Registers `runs:/<run id>/model` as a version; the version a run already has is returned as it is."""
+        """Registers a run's model as a version; a run that has one already keeps it, and the tags are set on it.
+
+        Args:
+            model_uri: `runs:/<run id>/model`.
+            name: The model's name; it is made where it is new.
+            tags: Tags of the version.
+            description: Of the version, and of a model that is new.
+
+        Raises:
+            InputError: There is no such run, or the name can't be one.
+        """
+        from mlflow.exceptions import MlflowException
+
         run_id = model_uri.removeprefix("runs:/").split("/")[0]
-        if not self.client.search_registered_models(filter_string=f"name = '{name}'"):
-            self.client.create_registered_model(name, description=description)
-        for version in self.client.search_model_versions(f"name = '{name}'"):
-            if version.run_id == run_id:
-                return _registered(version)
-        made = self.client.create_model_version(
-            name, source=model_uri, run_id=run_id, tags=dict(tags or {}), description=description
-        )
+        try:
+            if not model_uri.startswith("runs:/"):
+                raise InputError(f"{model_uri!r} names no model of a run", expected="runs:/RUN_ID/model")
+            self.client.get_run(run_id)
+            self._ensure_model(name, description)
+        except MlflowException as error:
+            raise _refused(error, f"{model_uri} can't be registered as {name!r}") from error
+        # Two processes that register one run would make two versions of it.
+        with table_lock(self.settings, f"model.{name}"):
+            for version in self.versions(name):
+                if version.run_id == run_id:
+                    return self._tag(version, tags or {})
+            made = self.client.create_model_version(
+                name, source=model_uri, run_id=run_id, tags=dict(tags or {}), description=description
+            )
         return _registered(made)
 
+    def _ensure_model(self, name: str, description: str | None) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.client.create_registered_model(name, description=description)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+    def _tag(self, version: RegisteredModel, tags: Mapping[str, str]) -> RegisteredModel:
+        changed = {key: str(value) for key, value in tags.items() if version.tags.get(key) != str(value)}
+        for key, value in changed.items():
+            self.client.set_model_version_tag(version.name, version.version, key, value)
+        return replace(version, tags=version.tags | changed)
+
     def transition_model_stage(
-        self, name: str, version: str, stage: str, archive_existing_versions: bool = False
+        self, name: str, version: str | int, stage: str, archive_existing_versions: bool = False
     ) -> RegisteredModel:
-        """Moves a version to a stage, and the alias of that name with it."""
-        with warnings.catch_warnings():
-            # Stages are what the documented workflow uses; MLflow warns in favour of aliases, which are set beside.
-            warnings.simplefilter("ignore", FutureWarning)
-            moved = self.client.transition_model_version_stage(
-                name, version, stage, archive_existing_versions=archive_existing_versions
+        """Moves a version to a stage, and the alias of that name with it.
+
+        Into Production, or out of it, by this call is a person's decision: a row of ml.promotions, marked manual (or
+        withdrawn). There is one Production version: the one before is always archived.
+
+        Args:
+            name: The model.
+            version: Its version.
+            stage: None, Staging, Production or Archived.
+            archive_existing_versions: Whether the versions that are in Staging are archived.
+
+        Raises:
+            InputError: There is no such model, version or stage.
+            StorageError: MLflow or ml.promotions can't be written.
+        """
+        from mlops_platform.training_pipeline.stages import transition
+
+        return transition(
+            self,
+            Lake(self.settings),
+            name,
+            version,
+            stage,
+            archive_existing_versions=archive_existing_versions,
+            at=clock.now(self.settings),
+        )
+
+    def versions(self, name: str) -> list[RegisteredModel]:
+        """Every version, oldest first; none where there is no such model."""
+        found = [_registered(version) for version in self.client.search_model_versions(f"name = {_literal(name)}")]
+        return sorted(found, key=lambda version: int(version.version))
+
+    def require_versions(self, name: str) -> list[RegisteredModel]:
+        """Every version, oldest first.
+
+        Raises:
+            InputError: There is none.
+        """
+        found = self.versions(name)
+        if not found:
+            known = [str(model.name) for model in self.client.search_registered_models(max_results=_SHOWN)]
+            raise InputError(
+                f"there is no model {name!r}",
+                expected=f"one of {', '.join(known)}" if known else "a registered model; there is none yet",
+                hint="`mlops train` trains and registers one.",
             )
-        aliases = self.client.get_registered_model(name).aliases
-        for alias in (PRODUCTION.lower(), STAGING.lower()):
-            if alias == stage.lower():
-                self.client.set_registered_model_alias(name, alias, version)
-            elif str(aliases.get(alias)) == version:
-                self.client.delete_registered_model_alias(name, alias)
-        return _registered(moved)
+        return found
+
+    def version(self, name: str, version: str | int) -> RegisteredModel:
+        """One version.
+
+        Raises:
+            InputError: There is no such model or version.
+        """
+        known = {found.version: found for found in self.require_versions(name)}
+        if str(version) not in known:
+            latest = list(known)[-_SHOWN:]
+            raise InputError(
+                f"{name} has no version {version}",
+                expected=f"one of {', '.join(latest)}" + (" or an earlier one" if len(known) > _SHOWN else ""),
+            )
+        return known[str(version)]
 
     def in_stage(self, name: str, stage: str) -> RegisteredModel | None:
         """The newest version in a stage; None if there is none."""
-        found = [_registered(v) for v in self.client.search_model_versions(f"name = '{name}'")]
-        staged = [version for version in found if version.stage == stage]
-        return max(staged, key=lambda version: int(version.version), default=None)
+        staged = [version for version in self.versions(name) if version.stage == stage]
+        return staged[-1] if staged else None
 
     def production(self, name: str) -> RegisteredModel:
         """The Production version.
@@ -228,8 +264,7 @@ class MLflowManager:
             raise ModelError(
                 f"no version of {name} is in Production",
                 expected="one version that passed the promotion gate",
-                hint="train one with `mlops train`, or look at the gate's reasons: "
-                'mlops query "SELECT decision, reason FROM ml.promotions"',
+                hint="train one with `mlops train`, or look at the gate's reasons: `mlops models history`.",
             )
         return found
 
@@ -239,12 +274,20 @@ def _registered(version: ModelVersion) -> RegisteredModel:
         name=str(version.name),
         version=str(version.version),
         stage=str(version.current_stage),
-        run_id=str(version.run_id),
+        run_id=str(version.run_id or ""),
         tags=dict(version.tags or {}),
+        created_at=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC),
     )
 
 
-def _requirements() -> list[str]:
-    from importlib.metadata import version
+def _literal(name: str) -> str:
+    """A name in MLflow's filter language, which has no way to write both quotes."""
+    return f'"{name}"' if "'" in name else f"'{name}'"
 
-    return [f"{name}=={version(name)}" for name in ("scikit-learn", "xgboost", "numpy", "skops", "pandas", "pyarrow")]
+
+def _refused(error: MlflowException, what: str) -> InputError | StorageError:
+    """MLflow's answer to a mistake of the caller's; anything else is its own trouble."""
+    message = str(error.message).splitlines()[0]
+    if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+        return InputError(f"{what}: {message}", expected="runs:/RUN_ID/model of a run, and a name without / and :")
+    return StorageError(f"{what}: {message}")

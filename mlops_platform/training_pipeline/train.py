@@ -11,19 +11,18 @@ import hashlib
 import json
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from mlops_platform.contracts import load_feature_set
 from mlops_platform.errors import NotEnoughDataError, PlatformError
+from mlops_platform.training_pipeline.autologging import autologged
 from mlops_platform.training_pipeline.dataset import data_digest, split_rows
 from mlops_platform.training_pipeline.dataset_input import log_dataset
 from mlops_platform.training_pipeline.fitting import fit, fit_pipeline
 from mlops_platform.training_pipeline.leakage import require_no_leak
 from mlops_platform.training_pipeline.models import DEFAULT_MODEL_TYPE, code_digest, hyperparameters_of, make_model
 from mlops_platform.training_pipeline.registry import IDENTITY_TAG, MODEL_PATH
-from mlops_platform.training_pipeline.serving_form import SERVING_PATH, is_equal, load, save, serving_form
+from mlops_platform.training_pipeline.run_files import environment, log_serving_form
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -39,6 +38,8 @@ THRESHOLD_TAG = "mlops.threshold"
 TRAINING_SNAPSHOT_TAG = "mlops.training-snapshot-id"
 MODEL_TYPE_TAG = "model_type"
 MODEL_HASH_TAG = "mlops.model-hash"
+DATA_DIGEST_TAG = "mlops.data-digest"
+CODE_DIGEST_TAG = "mlops.code-digest"
 
 _SAMPLE_ROWS = 1000
 
@@ -107,21 +108,22 @@ def train(
     Raises:
         InputError: Unknown model type or hyperparameter.
     """
+    rows = line_rows(settings, training, tags)
+    return train_on(settings, manager, rows, model_type=model_type, hyperparameters=hyperparameters)
+
+
+def line_rows(settings: Settings, training: TableSnapshot, tags: Mapping[str, str] | None = None) -> FitRows:
+    """The rows of ml.training_set; `tags` are more tags of the MLflow run."""
     features = load_feature_set(settings.features_module)
-    snapshot_id = int(training.snapshot_id or 0)
-    rows = FitRows(
+    snapshot_id = str(training.snapshot_id)
+    known = {"feature_version": features.version, "data_version": snapshot_id, TRAINING_SNAPSHOT_TAG: snapshot_id}
+    return FitRows(
         read=lambda: training.to_arrow(order_by=("feature_date", "customer_id")),
         features=tuple(features.names),
         digest=data_digest(settings, training),
-        tags={
-            "feature_version": features.version,
-            "data_version": str(snapshot_id),
-            TRAINING_SNAPSHOT_TAG: str(snapshot_id),
-            **(tags or {}),
-        },
+        tags=known | dict(tags or {}),
         training=training,
     )
-    return train_on(settings, manager, rows, model_type=model_type, hyperparameters=hyperparameters)
 
 
 def train_on(
@@ -139,7 +141,7 @@ def train_on(
     """
     model = make_model(model_type, hyperparameters).set_params(features__features=list(rows.features))
     parameters = _parameters(model_type, model)
-    identity = _identity(rows.digest, parameters)
+    identity = identity_of(rows.digest, parameters)
     known = manager.finished_run(settings.experiment_name, identity)
     if known is not None:
         found = known.data.tags
@@ -149,7 +151,13 @@ def train_on(
 
     table = rows.read()
     require_no_leak(split_rows(table, "train"), rows.features)
-    tags = {IDENTITY_TAG: identity, MODEL_TYPE_TAG: model_type, **rows.tags}
+    tags = {
+        IDENTITY_TAG: identity,
+        MODEL_TYPE_TAG: model_type,
+        DATA_DIGEST_TAG: rows.digest,
+        CODE_DIGEST_TAG: code_digest(model_type),
+        **rows.tags,
+    }
     with manager.run(settings.experiment_name, f"{settings.model_name}-{model_type}", tags) as run_id:
         _log_parameters(manager, run_id, parameters)
         threshold = _fit(manager, run_id, model, rows, table)
@@ -193,7 +201,8 @@ def fit_frame(
     tags = {MODEL_TYPE_TAG: model_type}
     with manager.run(settings.experiment_name, f"{settings.model_name}-{model_type}", tags) as run_id:
         _log_parameters(manager, run_id, _parameters(model_type, model))
-        fit_pipeline(model, features, labels)
+        with autologged(manager, run_id):
+            fit_pipeline(model, features, labels)
         manager.log_metrics(run_id, {"train_rows": len(features)})
         manager.log_model(run_id, model, features.head(5))
     return run_id, model
@@ -221,32 +230,15 @@ def _fit(manager: MLflowManager, run_id: str, model: Any, given: FitRows, rows: 
     names = list(fitted.pipeline["features"].feature_names_in_)
     sample = split_rows(rows, "validation").slice(0, _SAMPLE_ROWS).select(names)
     manager.log_model(run_id, fitted.pipeline, sample.slice(0, 5).to_pandas())
-    _log_serving_form(manager, run_id, fitted.pipeline, sample)
+    log_serving_form(manager, run_id, fitted.pipeline, sample)
     manager.client.log_text(run_id, environment(), "environment.txt")
     manager.client.set_tag(run_id, MODEL_HASH_TAG, fitted.hash)
     manager.client.set_tag(run_id, THRESHOLD_TAG, repr(fitted.threshold))
     return fitted.threshold
 
 
-def _log_serving_form(manager: MLflowManager, run_id: str, pipeline: Any, sample: pa.Table) -> None:
-    form = serving_form(pipeline)
-    if form is None:
-        return
-    with TemporaryDirectory() as folder:
-        save(form, Path(folder))
-        if is_equal(load(Path(folder)), pipeline, sample):
-            manager.client.log_artifacts(run_id, folder, SERVING_PATH)
-
-
-def environment() -> str:
-    """Every installed package with its version, as a requirements file: what the lock pinned."""
-    from importlib.metadata import distributions
-
-    found = {(each.metadata["Name"].lower(), each.version) for each in distributions()}
-    return "".join(f"{name}=={version}\n" for name, version in sorted(found))
-
-
-def _identity(digest: str, parameters: dict[str, Any]) -> str:
+def identity_of(digest: str, parameters: dict[str, Any]) -> str:
+    """A model's identity: hash of its rows' digest, its parameters and the code."""
     code = code_digest(parameters["model_type"])
     what = json.dumps([digest, {k: repr(v) for k, v in sorted(parameters.items())}, code])
     return hashlib.sha256(what.encode()).hexdigest()[:32]

@@ -29,12 +29,19 @@ ALLOWED: dict[str, set[str]] = {
     "definitions": {"orchestration", "settings", "errors"},
     "console": {"data_pipeline", "erasure", "home_backup", "orchestration", "errors", "storage"},
     "console_features": {"console", "contracts", "errors", "feature_pipeline"},
+    "console_lineage": {"console", "errors", "training_pipeline"},
     "console_models": {"console", "errors", "training_pipeline"},
     "cli_options": {"console", "errors", "settings"},
     "cli_features": _GROUND | _PIPELINES | _COMMANDS | {"console_features"},
+    "cli_lineage": _GROUND | _PIPELINES | _COMMANDS | {"console_lineage"},
     "cli_models": _GROUND | _PIPELINES | _COMMANDS | {"console_models"},
-    "cli": _GROUND | _PIPELINES | _COMMANDS | {"cli_features", "cli_models", "erasure", "home_backup", "monitoring"},
+    "cli_training": _COMMANDS | {"training_pipeline"},
+    "cli": _GROUND
+    | _PIPELINES
+    | _COMMANDS
+    | {"cli_features", "cli_lineage", "cli_models", "cli_training", "erasure", "home_backup", "monitoring"},
     "airflow_pack": {"definitions", "errors", "settings"},
+    "client": {"errors"},
     "serving": {"inference_pipeline", "errors", "settings"},
 }
 
@@ -43,6 +50,7 @@ LAZY: dict[str, set[str]] = {
     "cli": {"definitions", "orchestration"},
     "cli_features": {"definitions", "orchestration"},
     "cli_models": {"definitions", "orchestration"},
+    "cli_training": {"definitions", "orchestration"},
 }
 
 # The only parts that import dagster or its libraries.

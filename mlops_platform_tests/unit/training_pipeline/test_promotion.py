@@ -378,7 +378,7 @@ class TestPeopleAndTheGate:
         assert decision.reason.startswith("was not compared with version 2, which went into Production after its")
         assert registry.stages() == {"1": ARCHIVED, "2": PRODUCTION, "3": STAGING}
         # Compared with the champion of now it passes, though all else is the same.
-        assert self.judge(registry, other, champion="2").promoted
+        assert self.judge(registry, other, "2", LATER + timedelta(hours=1)).promoted
         assert [row["decision"] for row in registry.rows()[2:]] == ["refused", "promoted"]
 
     @pytest.mark.parametrize("is_retried", [True, False])
