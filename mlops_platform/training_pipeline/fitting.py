@@ -7,7 +7,7 @@ validation rows. Does not belong here: the test rows (`held_out.py`), keeping wh
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlops_platform.contracts.ml import TARGET
 from mlops_platform.errors import InputError
@@ -50,17 +50,34 @@ class FittedModel:
         return str(joblib.hash(self.pipeline))
 
 
+class FitParts(NamedTuple):
+    """The rows a classifier is fitted on, and those of the customers held back; each has the features and `churned`."""
+
+    train: pa.Table
+    validation: pa.Table
+
+
+def split_for_fit(rows: pa.Table) -> FitParts:
+    """The train and validation rows among rows with `split`."""
+    return FitParts(split_rows(rows, "train"), split_rows(rows, "validation"))
+
+
 def fit(model: Any, rows: pa.Table) -> FittedModel:
+    """Fits a model on rows with features, `churned` and `split`; see `fit_parts`."""
+    return fit_parts(model, split_for_fit(rows))
+
+
+def fit_parts(model: Any, parts: FitParts) -> FittedModel:
     """Fits a model.
 
     Args:
         model: Unfitted Pipeline of `make_model`; it is fitted in place.
-        rows: Features, `churned` and `split`.
+        parts: The rows.
 
     Raises:
         InputError: The classifier refuses a hyperparameter's value.
     """
-    train, validation = split_rows(rows, "train"), split_rows(rows, "validation")
+    train, validation = parts
     pipeline = calibrate(fit_pipeline(model, train, labels_of(train)), validation)
     probabilities = pipeline.predict_proba(validation)[:, 1]
     threshold = best_threshold(labels_of(validation), probabilities)

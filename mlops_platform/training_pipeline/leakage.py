@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_platform.contracts.ml import TARGET
 from mlops_platform.errors import InputError
-from mlops_platform.training_pipeline.evaluation import interval_rows
+from mlops_platform.training_pipeline.evaluation import interval_rows, roc_auc
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,21 +53,20 @@ def _alone(column: pa.ChunkedArray, churned: NDArray[Any]) -> float:
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
-    from sklearn.metrics import roc_auc_score
 
     values = column.combine_chunks()
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
     kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
     missing = values.is_null().to_numpy(zero_copy_only=False).astype(float)
-    areas = [float(roc_auc_score(churned, missing))]
+    areas = [roc_auc(churned, missing)]
     if any(is_kind(values.type) for is_kind in kinds):
         # A rate of the other rows is lower for a row that churned where the text tells nothing: one direction only.
-        return max(*areas, 1.0 - areas[0], float(roc_auc_score(churned, _rates(values, churned))))
+        return max(*areas, 1.0 - areas[0], roc_auc(churned, _rates(values, churned)))
     numbers = pc.cast(values, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     known = numbers[~np.isnan(numbers)]
     filled = np.where(np.isnan(numbers), np.median(known) if known.size else 0.0, numbers)
-    areas.append(float(roc_auc_score(churned, filled)))
+    areas.append(roc_auc(churned, filled))
     return max(*areas, *(1.0 - area for area in areas))
 
 

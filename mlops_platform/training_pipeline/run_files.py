@@ -5,6 +5,7 @@ Does not belong here: the model's own file (`model_files.py`), the report of its
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -28,9 +29,11 @@ def log_serving_form(manager: MLflowManager, run_id: str, pipeline: Any, sample:
             manager.client.log_artifacts(run_id, folder, SERVING_PATH)
 
 
+@cache
 def environment() -> str:
     """Every installed package with its version, as a requirements file: what the lock pinned."""
     from importlib.metadata import distributions
 
-    found = {(each.metadata["Name"].lower(), each.version) for each in distributions()}
+    described = (each.metadata for each in distributions())  # Each look at it reads the file again.
+    found = {(each["Name"].lower(), each["Version"]) for each in described}
     return "".join(f"{name}=={version}\n" for name, version in sorted(found))

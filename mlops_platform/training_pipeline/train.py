@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from mlops_platform.contracts import load_feature_set
 from mlops_platform.errors import NotEnoughDataError, PlatformError
 from mlops_platform.training_pipeline.autologging import autologged
-from mlops_platform.training_pipeline.dataset import data_digest, split_rows
+from mlops_platform.training_pipeline.dataset import data_digest
 from mlops_platform.training_pipeline.dataset_input import log_dataset
-from mlops_platform.training_pipeline.fitting import fit, fit_pipeline
+from mlops_platform.training_pipeline.fitting import fit_parts, fit_pipeline, split_for_fit
 from mlops_platform.training_pipeline.leakage import require_no_leak
 from mlops_platform.training_pipeline.models import DEFAULT_MODEL_TYPE, code_digest, hyperparameters_of, make_model
 from mlops_platform.training_pipeline.registry import IDENTITY_TAG, MODEL_PATH
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from mlops_platform.settings import Settings
     from mlops_platform.storage.read import TableSnapshot
+    from mlops_platform.training_pipeline.fitting import FitParts
     from mlops_platform.training_pipeline.registry import MLflowManager
 
 THRESHOLD_TAG = "mlops.threshold"
@@ -55,6 +56,7 @@ class TrainedModel:
         model_type: Name in `MODEL_TYPES`.
         threshold: A customer is predicted to churn at or above this probability.
         training_snapshot_id: Snapshot of ml.training_set it was fitted on; None: on other rows.
+        data_digest: Digest of all rows of the training set, the held-out ones among them.
         is_new: False when an equal model had been trained before.
     """
 
@@ -64,6 +66,7 @@ class TrainedModel:
     model_type: str
     threshold: float
     training_snapshot_id: int | None
+    data_digest: str
     is_new: bool
 
 
@@ -147,10 +150,13 @@ def train_on(
         found = known.data.tags
         snapshot_id = int(found[TRAINING_SNAPSHOT_TAG]) if TRAINING_SNAPSHOT_TAG in found else None
         threshold = float(found[THRESHOLD_TAG])
-        return _reference(str(known.info.run_id), identity, model_type, threshold, snapshot_id, is_new=False)
+        run_id = str(known.info.run_id)
+        return TrainedModel(
+            run_id, _uri(run_id), identity, model_type, threshold, snapshot_id, rows.digest, is_new=False
+        )
 
-    table = rows.read()
-    require_no_leak(split_rows(table, "train"), rows.features)
+    parts = split_for_fit(rows.read())
+    require_no_leak(parts.train, rows.features)
     tags = {
         IDENTITY_TAG: identity,
         MODEL_TYPE_TAG: model_type,
@@ -160,9 +166,9 @@ def train_on(
     }
     with manager.run(settings.experiment_name, f"{settings.model_name}-{model_type}", tags) as run_id:
         _log_parameters(manager, run_id, parameters)
-        threshold = _fit(manager, run_id, model, rows, table)
+        threshold = _fit(manager, run_id, model, rows, parts)
     snapshot_id = rows.training.snapshot_id if rows.training is not None else None
-    return _reference(run_id, identity, model_type, threshold, snapshot_id, is_new=True)
+    return TrainedModel(run_id, _uri(run_id), identity, model_type, threshold, snapshot_id, rows.digest, is_new=True)
 
 
 def fit_frame(
@@ -219,8 +225,8 @@ def _log_parameters(manager: MLflowManager, run_id: str, parameters: Mapping[str
     manager.client.log_batch(run_id, params=given)
 
 
-def _fit(manager: MLflowManager, run_id: str, model: Any, given: FitRows, rows: pa.Table) -> float:
-    fitted = fit(model, rows)
+def _fit(manager: MLflowManager, run_id: str, model: Any, given: FitRows, parts: FitParts) -> float:
+    fitted = fit_parts(model, parts)
     if given.training is not None:
         for context, count in (("training", fitted.train_rows), ("validation", fitted.validation_rows)):
             log_dataset(manager, run_id, given.training, digest=given.digest, rows=count, context=context)
@@ -228,7 +234,7 @@ def _fit(manager: MLflowManager, run_id: str, model: Any, given: FitRows, rows: 
     counts = {"train_rows": float(fitted.train_rows), "validation_rows": float(fitted.validation_rows)}
     manager.log_metrics(run_id, metrics | counts)
     names = list(fitted.pipeline["features"].feature_names_in_)
-    sample = split_rows(rows, "validation").slice(0, _SAMPLE_ROWS).select(names)
+    sample = parts.validation.slice(0, _SAMPLE_ROWS).select(names)
     manager.log_model(run_id, fitted.pipeline, sample.slice(0, 5).to_pandas())
     log_serving_form(manager, run_id, fitted.pipeline, sample)
     manager.client.log_text(run_id, environment(), "environment.txt")
@@ -244,10 +250,8 @@ def identity_of(digest: str, parameters: dict[str, Any]) -> str:
     return hashlib.sha256(what.encode()).hexdigest()[:32]
 
 
-def _reference(
-    run_id: str, identity: str, model_type: str, threshold: float, snapshot_id: int | None, *, is_new: bool
-) -> TrainedModel:
-    return TrainedModel(run_id, f"runs:/{run_id}/{MODEL_PATH}", identity, model_type, threshold, snapshot_id, is_new)
+def _uri(run_id: str) -> str:
+    return f"runs:/{run_id}/{MODEL_PATH}"
 
 
 def main(arguments: list[str] | None = None) -> int:

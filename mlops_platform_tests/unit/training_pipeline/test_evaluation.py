@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from mlops_platform.training_pipeline.evaluation import AucDifference, auc_difference, best_threshold, evaluate
+from mlops_platform.training_pipeline.evaluation import (
+    AucDifference,
+    auc_difference,
+    best_threshold,
+    evaluate,
+    roc_auc,
+)
 
 REPEATABLE = settings(max_examples=100, derandomize=True, database=None, deadline=None)
 # Few different values: ties everywhere.
@@ -143,3 +149,10 @@ class TestEvaluate:
     def test_nobody_predicted_to_churn(self) -> None:
         found = evaluate(np.array([1, 0]), np.array([0.2, 0.1]), threshold=0.5)
         assert (found.precision, found.recall, found.f1) == (0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("distinct", [2, 7, 10_000])
+def test_roc_auc_by_ranks_is_scikit_learns(distinct: int) -> None:
+    draw = np.random.default_rng(distinct)
+    labels, scores = draw.integers(0, 2, 500), draw.integers(0, distinct, 500).astype(float)
+    assert roc_auc(labels, scores) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
