@@ -1,40 +1,61 @@
 """A model's files in its MLflow run: saved with skops (no pickle), loaded with the types that our code trusts.
 
+Beside it stand its serving form and the environment it was fitted in.
+
 Does not belong here: runs and versions (`registry.py`), what a model is (`models.py`).
 """
 
 from __future__ import annotations
 
 import warnings
+from functools import cache
 from pathlib import Path
+from shutil import rmtree
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from mlops_platform.errors import ModelError
+from mlops_platform.training_pipeline.model_digest import FILES_DIGEST_TAG, files_digest
 from mlops_platform.training_pipeline.models import TRUSTED_TYPES
 from mlops_platform.training_pipeline.registry import MODEL_FILE, MODEL_PATH
+from mlops_platform.training_pipeline.serving_form import SERVING_PATH, is_equal, load, save, serving_form
 
 if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
     from mlflow import MlflowClient
 
+ENVIRONMENT_FILE = "environment.txt"
+_EXAMPLE_ROWS = 5
 
-def save_model(client: MlflowClient, run_id: str, model: Any, example: Any) -> None:
-    """Saves a fitted Pipeline under a run.
+
+def save_model(client: MlflowClient, run_id: str, model: Any, sample: pa.Table | pd.DataFrame) -> None:
+    """Saves a fitted Pipeline under a run, its serving form beside it, and records the files' digest.
 
     Args:
         client: MLflow.
         run_id: The run.
         model: Fitted scikit-learn Pipeline.
-        example: A few rows as DataFrame, for the signature.
+        sample: Rows of features: the signature is theirs, and the serving form has to give the Pipeline's bits on them.
     """
-    import tempfile
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        _write_pipeline(model, sample, folder / MODEL_PATH)
+        _write_serving_form(model, sample, folder / SERVING_PATH)
+        client.log_artifacts(run_id, name)
+        client.set_tag(run_id, FILES_DIGEST_TAG, files_digest(folder))
 
+
+def _write_pipeline(model: Any, sample: pa.Table | pd.DataFrame, target: Path) -> None:
     import mlflow.sklearn
+    import pandas as pd
     from mlflow.models import infer_signature
 
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+    rows = sample if isinstance(sample, pd.DataFrame) else sample.slice(0, _EXAMPLE_ROWS).to_pandas()
+    example = rows.head(_EXAMPLE_ROWS)
+    with warnings.catch_warnings():
         # MLflow hints that integer columns can't hold nulls; features have none.
         warnings.filterwarnings("ignore", message=".*integer column.*", category=UserWarning)
-        target = Path(folder) / MODEL_PATH
         mlflow.sklearn.save_model(
             model,
             str(target),
@@ -45,7 +66,16 @@ def save_model(client: MlflowClient, run_id: str, model: Any, example: Any) -> N
             pip_requirements=_requirements(),
             pyfunc_predict_fn="predict_proba",
         )
-        client.log_artifacts(run_id, str(target), MODEL_PATH)
+
+
+def _write_serving_form(model: Any, sample: pa.Table | pd.DataFrame, target: Path) -> None:
+    form = serving_form(model)
+    if form is None:
+        return
+    target.mkdir()
+    save(form, target)
+    if not is_equal(load(target), model, sample):
+        rmtree(target)
 
 
 def load_model(client: MlflowClient, run_id: str) -> Any:
@@ -87,3 +117,13 @@ def _requirements() -> list[str]:
     from importlib.metadata import version
 
     return [f"{name}=={version(name)}" for name in ("scikit-learn", "xgboost", "numpy", "skops", "pandas", "pyarrow")]
+
+
+@cache
+def environment() -> str:
+    """Every installed package with its version, as a requirements file: what the lock pinned."""
+    from importlib.metadata import distributions
+
+    described = (each.metadata for each in distributions())  # Each look at it reads the file again.
+    found = {(each["Name"].lower(), each["Version"]) for each in described}
+    return "".join(f"{name}=={version}\n" for name, version in sorted(found))

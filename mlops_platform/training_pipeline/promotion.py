@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_platform.contracts.ml import PROMOTED, REFUSED
 from mlops_platform.training_pipeline.held_out import Evaluation
 from mlops_platform.training_pipeline.history import draft
+from mlops_platform.training_pipeline.model_digest import FILES_DIGEST_TAG
 from mlops_platform.training_pipeline.registry import PRODUCTION, STAGING, RegisteredModel
 from mlops_platform.training_pipeline.stages import change_production, changing, move
 from mlops_platform.training_pipeline.train import (
@@ -99,6 +100,9 @@ def _register(settings: Settings, manager: MLflowManager, trained: TrainedModel)
     tags = {MODEL_TYPE_TAG: trained.model_type, THRESHOLD_TAG: repr(trained.threshold)}
     if trained.training_snapshot_id is not None:
         tags[TRAINING_SNAPSHOT_TAG] = str(trained.training_snapshot_id)
+    run_tags = manager.client.get_run(trained.run_id).data.tags
+    if FILES_DIGEST_TAG in run_tags:
+        tags[FILES_DIGEST_TAG] = run_tags[FILES_DIGEST_TAG]
     return manager.register_model(
         trained.model_uri,
         settings.model_name,

@@ -22,10 +22,10 @@ from mlops_platform.storage.rows import conform
 from mlops_platform.training_pipeline.dataset import data_digest, rows_digest, split_rows, training_set
 from mlops_platform.training_pipeline.fitting import fit
 from mlops_platform.training_pipeline.lineage import FEATURE_SNAPSHOT, LABEL_SNAPSHOT, run_of
+from mlops_platform.training_pipeline.model_files import ENVIRONMENT_FILE, environment
 from mlops_platform.training_pipeline.models import code_digest, hyperparameters_of, make_model
 from mlops_platform.training_pipeline.registry import IDENTITY_TAG
 from mlops_platform.training_pipeline.rescoring import Agreement, agreement, pinned, rebuild_predictions, scores
-from mlops_platform.training_pipeline.run_files import environment
 from mlops_platform.training_pipeline.train import (
     CODE_DIGEST_TAG,
     DATA_DIGEST_TAG,
@@ -207,7 +207,7 @@ def _changes(tags: Mapping[str, str], digest: str, model_type: str, unfitted: An
 
 
 def _changed_libraries(manager: MLflowManager, run_id: str) -> list[str]:
-    text = Path(manager.client.download_artifacts(run_id, "environment.txt")).read_text(encoding="utf-8")
+    text = Path(manager.client.download_artifacts(run_id, ENVIRONMENT_FILE)).read_text(encoding="utf-8")
     before, now = _versions(text), _versions(environment())
     return [
         f"{name}: {now.get(name)}, and was {before.get(name)}"

@@ -117,11 +117,11 @@ class MLflowManager:
             if known.get(key) != value:
                 self.client.log_metric(run_id, key, value)
 
-    def log_model(self, run_id: str, model: Any, example: Any) -> None:
+    def log_model(self, run_id: str, model: Any, sample: Any) -> None:
         """Saves a fitted Pipeline under the run; see `model_files.py`."""
         from mlops_platform.training_pipeline.model_files import save_model
 
-        save_model(self.client, run_id, model, example)
+        save_model(self.client, run_id, model, sample)
 
     def load_model(self, run_id: str) -> Any:
         """Loads a run's Pipeline, trusting the types fixed in our code only.

@@ -50,11 +50,13 @@ class ServingForm:
 
 
 def serving_form(pipeline: Any) -> ServingForm | None:
-    """The serving form of a fitted and calibrated Pipeline; None if its classifier is not XGBoost's."""
+    """The serving form of a fitted Pipeline; None if it is not calibrated, or its classifier not XGBoost's."""
     from xgboost import XGBClassifier
 
+    from mlops_platform.training_pipeline.calibration import CalibratedClassifier
+
     calibration = pipeline["classifier"]
-    if not isinstance(calibration.classifier, XGBClassifier):
+    if not isinstance(calibration, CalibratedClassifier) or not isinstance(calibration.classifier, XGBClassifier):
         return None
     booster = calibration.classifier.get_booster()
     return ServingForm(pipeline["features"], booster, calibration.slope_, calibration.intercept_)

@@ -20,9 +20,9 @@ from mlops_platform.training_pipeline.dataset import data_digest
 from mlops_platform.training_pipeline.dataset_input import log_dataset
 from mlops_platform.training_pipeline.fitting import fit_parts, fit_pipeline, split_for_fit
 from mlops_platform.training_pipeline.leakage import require_no_leak
+from mlops_platform.training_pipeline.model_files import ENVIRONMENT_FILE, environment
 from mlops_platform.training_pipeline.models import DEFAULT_MODEL_TYPE, code_digest, hyperparameters_of, make_model
 from mlops_platform.training_pipeline.registry import IDENTITY_TAG, MODEL_PATH
-from mlops_platform.training_pipeline.run_files import environment, log_serving_form
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -210,7 +210,7 @@ def fit_frame(
         with autologged(manager, run_id):
             fit_pipeline(model, features, labels)
         manager.log_metrics(run_id, {"train_rows": len(features)})
-        manager.log_model(run_id, model, features.head(5))
+        manager.log_model(run_id, model, features)
     return run_id, model
 
 
@@ -235,9 +235,8 @@ def _fit(manager: MLflowManager, run_id: str, model: Any, given: FitRows, parts:
     manager.log_metrics(run_id, metrics | counts)
     names = list(fitted.pipeline["features"].feature_names_in_)
     sample = parts.validation.slice(0, _SAMPLE_ROWS).select(names)
-    manager.log_model(run_id, fitted.pipeline, sample.slice(0, 5).to_pandas())
-    log_serving_form(manager, run_id, fitted.pipeline, sample)
-    manager.client.log_text(run_id, environment(), "environment.txt")
+    manager.log_model(run_id, fitted.pipeline, sample)
+    manager.client.log_text(run_id, environment(), ENVIRONMENT_FILE)
     manager.client.set_tag(run_id, MODEL_HASH_TAG, fitted.hash)
     manager.client.set_tag(run_id, THRESHOLD_TAG, repr(fitted.threshold))
     return fitted.threshold

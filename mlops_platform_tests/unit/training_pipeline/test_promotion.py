@@ -344,7 +344,7 @@ class TestDecision:
 class TestPeopleAndTheGate:
     """What people did to Production since, the gate respects; what it decided is recorded whatever dies."""
 
-    def judge(self, registry: Registry, trained: TrainedModel, champion: str | None, at: datetime = LATER) -> Decision:
+    def judge(self, registry: Registry, trained: TrainedModel, champion: str | None, at: datetime) -> Decision:
         """Decides on an evaluation against a champion of then."""
         rival = EQUAL if champion is not None else None
         known = held_out(run_id=trained.run_id, champion_version=champion, champion=rival)
@@ -373,12 +373,12 @@ class TestPeopleAndTheGate:
         one, other, third = models
         registry.decide(one, held_out())
         registry.decide(third, held_out(champion=BETTER), LATER)
-        decision = self.judge(registry, other, champion="1")
+        decision = self.judge(registry, other, "1", LATER + timedelta(hours=1))
         assert not decision.promoted
         assert decision.reason.startswith("was not compared with version 2, which went into Production after its")
         assert registry.stages() == {"1": ARCHIVED, "2": PRODUCTION, "3": STAGING}
         # Compared with the champion of now it passes, though all else is the same.
-        assert self.judge(registry, other, "2", LATER + timedelta(hours=1)).promoted
+        assert self.judge(registry, other, "2", LATER + timedelta(hours=2)).promoted
         assert [row["decision"] for row in registry.rows()[2:]] == ["refused", "promoted"]
 
     @pytest.mark.parametrize("is_retried", [True, False])
