@@ -52,6 +52,10 @@ test-features: setup ## Run the feature store's proofs whole: 1,000 histories, 9
 	@FULL_PROOFS=1 $(BIN)/python -m pytest -n 2 --dist load mlops_platform_tests/properties/test_rolling.py \
 		mlops_platform_tests/properties/test_features.py mlops_platform_tests/unit/feature_pipeline/test_pipeline.py $(ARGS)
 
+.PHONY: test-promotion
+test-promotion: setup ## Run the proof of promotion whole: 1,000 promotions and rollbacks with readers
+	@FULL_PROOFS=1 $(BIN)/python -m pytest -n 2 --dist load mlops_platform_tests/unit/training_pipeline/test_stages.py $(ARGS)
+
 .PHONY: check
 check: setup ## Run ruff, mypy and the architecture tests
 	$(BIN)/ruff check .

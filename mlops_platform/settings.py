@@ -81,7 +81,20 @@ class Settings(BaseSettings):
         None, validation_alias="MLFLOW_TRACKING_URI", description="MLflow server; default: SQLite in the home."
     )
     hmac_key: SecretStr | None = Field(
-        None, description="Key of the hashes that stand for erased customers; default: a file in the home."
+        None, description="Key of the hashes that stand for customers; default: a file in the home."
+    )
+    # Checked where it is used: the message about a malformed setting shows what was given.
+    api_token: SecretStr | None = Field(
+        None, description="Bearer token of the service's callers; needed when it listens on more than loopback."
+    )
+    serving_concurrency: int = Field(
+        64, ge=1, description="Requests that a worker of the service scores at once; more are answered with 503."
+    )
+    serving_rate: float | None = Field(
+        None, gt=0, description="Requests a second that a worker of the service scores; more are answered with 429."
+    )
+    online_store_days: int = Field(
+        2, ge=1, description="Age in days of the online store's features from which on they count as stale."
     )
 
     @field_validator("home")
@@ -197,6 +210,11 @@ class Settings(BaseSettings):
     def prediction_spool(self) -> Path:
         """Folder where the service appends its prediction log."""
         return self.home / "prediction-log"
+
+    @property
+    def online_store(self) -> Path:
+        """The service's copy of every customer's latest features; it can be made again, so no backup holds it."""
+        return self.home / "cache" / "online-store.db"
 
     @property
     def demo_crm_url(self) -> str:

@@ -1,6 +1,7 @@
-"""The ASGI application in front of BentoML's: `/predict`, `/model` and the API page; everything else is passed on.
+"""The ASGI application in front of BentoML's: our own routes; everything else is passed on.
 
-Belongs here: methods, headers, reading a body within bounds. Does not belong here: what is answered (`answers.py`).
+Belongs here: methods, headers, reading a body within bounds. Does not belong here: what is answered (`answers.py`), who
+is let in (`gate.py`).
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from serving.answers import Answer, json_answer
+from serving.gate import OPEN_PATHS
 from serving.requests import MAX_BODY_BYTES, RefusedRequestError, too_large
 
 if TYPE_CHECKING:
     from serving.answers import Answerer
+    from serving.gate import Gate
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -22,8 +25,21 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Application: TypeAlias = Callable[[Message, Receive, Send], Awaitable[None]]
 
 BODY_SECONDS = 30.0
-# A larger body takes milliseconds to parse and score: it goes to a thread, so that others are answered meanwhile.
+# What is left to a body that arrives while the service stops.
+LAST_BODY_SECONDS = 3.0
+# A larger body takes milliseconds to parse and score, and so does an explanation: it goes to a thread, so that others
+# are answered meanwhile.
 INLINE_BYTES = 65_536
+
+
+_CLOSE = (b"connection", b"close")
+_METHODS: dict[str, tuple[str, ...]] = {
+    "/predict": ("POST",),
+    "/explain": ("POST",),
+    "/model": ("GET", "HEAD"),
+    "/docs.json": ("GET", "HEAD"),
+    "/": ("GET", "HEAD"),
+}
 
 
 class Endpoint:
@@ -32,21 +48,41 @@ class Endpoint:
     Args:
         application: BentoML's application.
         answerer: Gives the answerer; there is one from the application's start on.
+        gate: Gives the gate, from then on, too.
     """
 
-    def __init__(self, application: Application, answerer: Callable[[], Answerer]) -> None:
+    def __init__(self, application: Application, answerer: Callable[[], Answerer], gate: Callable[[], Gate]) -> None:
         self._application = application
-        self._answerer = answerer
+        self._answerer, self._gate = answerer, gate
+        self._is_draining = False
+        self._bodies: set[asyncio.Timeout] = set()
+
+    def drain(self) -> None:
+        """From now on every answer tells its client that the connection ends with it, and bodies must hurry."""
+        self._is_draining = True
+        latest = asyncio.get_running_loop().time() + LAST_BODY_SECONDS
+        for body in self._bodies:
+            if not body.expired():
+                body.reschedule(min(body.when() or latest, latest))
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answers one request, or passes it on."""
-        if scope["type"] != "http" or scope["path"] not in _METHODS:
+        if scope["type"] != "http":
             await self._application(scope, receive, send)
             return
+        path = scope["path"]
+        if path in OPEN_PATHS:
+            await self._application(scope, receive, self._closing(send))
+            return
         started = perf_counter()
-        answerer = self._answerer()
+        answerer, gate = self._answerer(), self._gate()
         try:
-            answer = await _answer(answerer, scope, receive)
+            headers = dict(scope["headers"])
+            gate.require_token(headers.get(b"authorization", b""))
+            if path not in _METHODS:
+                await self._application(scope, receive, self._closing(send))
+                return
+            answer = await self._answer(answerer, gate, scope, headers, receive)
         except RefusedRequestError as refusal:
             answer = json_answer(refusal.status, refusal.body(), refusal.headers)
         except ConnectionError:
@@ -56,32 +92,70 @@ class Endpoint:
             (b"content-length", str(len(answer.body)).encode()),
             *answer.headers,
         ]
+        if self._is_draining:
+            head.append(_CLOSE)
         await send({"type": "http.response.start", "status": answer.status, "headers": head})
         await send({"type": "http.response.body", "body": answer.body if scope["method"] != "HEAD" else b""})
-        answerer.metrics.answered(scope["path"], answer.status, perf_counter() - started)
+        answerer.metrics.answered(path if path in _METHODS else "other", answer.status, perf_counter() - started)
 
+    def _closing(self, send: Send) -> Send:
+        """While draining, BentoML's answers end their connection as well."""
+        if not self._is_draining:
+            return send
 
-_METHODS: dict[str, tuple[str, ...]] = {
-    "/predict": ("POST",),
-    "/model": ("GET", "HEAD"),
-    "/docs.json": ("GET", "HEAD"),
-    "/": ("GET", "HEAD"),
-}
+        async def closing(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), _CLOSE]
+            await send(message)
 
+        return closing
 
-async def _answer(answerer: Answerer, scope: Message, receive: Receive) -> Answer:
-    path, methods = scope["path"], _METHODS[scope["path"]]
-    if scope["method"] not in methods:
-        allow = ((b"allow", ", ".join(methods).encode()),)
-        raise RefusedRequestError(405, f"{path} takes {' and '.join(methods)} only", headers=allow)
-    if path != "/predict":
-        return {"/model": answerer.model, "/docs.json": answerer.docs, "/": answerer.page}[path]()
-    headers = dict(scope["headers"])
-    _require_json(headers)
-    body = await _body(headers, receive)
-    if len(body) > INLINE_BYTES:
-        return await asyncio.to_thread(answerer.predict, body)
-    return answerer.predict(body)
+    async def _answer(
+        self, answerer: Answerer, gate: Gate, scope: Message, headers: dict[bytes, bytes], receive: Receive
+    ) -> Answer:
+        path, methods = scope["path"], _METHODS[scope["path"]]
+        if scope["method"] not in methods:
+            allow = ((b"allow", ", ".join(methods).encode()),)
+            raise RefusedRequestError(405, f"{path} takes {' and '.join(methods)} only", headers=allow)
+        if methods != ("POST",):
+            return {"/model": answerer.model, "/docs.json": answerer.docs, "/": answerer.page}[path]()
+        gate.require_rate()
+        _require_json(headers)
+        body = await self._body(headers, receive)
+        answered = answerer.predict if path == "/predict" else answerer.explain
+        with gate.scoring():
+            if len(body) > INLINE_BYTES or path == "/explain":
+                return await asyncio.to_thread(answered, body)
+            return answered(body)
+
+    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+        """The whole body.
+
+        Raises:
+            RefusedRequestError: It is too large (413, before it is read where its length is told), or too slow (408).
+            ConnectionError: The client went away.
+        """
+        length = headers.get(b"content-length", b"")
+        if length.isdigit() and int(length) > MAX_BODY_BYTES:
+            raise too_large()
+        body = bytearray()
+        limit = asyncio.timeout(LAST_BODY_SECONDS if self._is_draining else BODY_SECONDS)
+        try:
+            async with limit:
+                self._bodies.add(limit)
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise ConnectionError
+                    body += message.get("body", b"")
+                    if len(body) > MAX_BODY_BYTES:
+                        raise too_large()
+                    if not message.get("more_body", False):
+                        return bytes(body)
+        except TimeoutError as error:
+            raise RefusedRequestError(408, "the body did not arrive in time", headers=(_CLOSE,)) from error
+        finally:
+            self._bodies.discard(limit)
 
 
 def _require_json(headers: dict[bytes, bytes]) -> None:
@@ -92,30 +166,3 @@ def _require_json(headers: dict[bytes, bytes]) -> None:
         raise RefusedRequestError(415, "the content type is not application/json in UTF-8")
     if headers.get(b"content-encoding", b"identity").lower() != b"identity":
         raise RefusedRequestError(415, "the body is compressed; expected plain application/json")
-
-
-async def _body(headers: dict[bytes, bytes], receive: Receive) -> bytes:
-    """The whole body.
-
-    Raises:
-        RefusedRequestError: It is too large (413, found before it is read where its length is told), or too slow (408).
-        ConnectionError: The client went away.
-    """
-    length = headers.get(b"content-length", b"")
-    if length.isdigit() and int(length) > MAX_BODY_BYTES:
-        raise too_large()
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise ConnectionError
-                body += message.get("body", b"")
-                if len(body) > MAX_BODY_BYTES:
-                    raise too_large()
-                if not message.get("more_body", False):
-                    return bytes(body)
-    except TimeoutError as error:
-        close = ((b"connection", b"close"),)
-        raise RefusedRequestError(408, f"the body did not arrive within {BODY_SECONDS:g} s", headers=close) from error

@@ -1,4 +1,4 @@
-"""The body of `POST /predict`: bytes to checked rows, or a refusal that names everything at fault.
+"""The body of `POST /predict` and `/explain`: bytes to checked rows, or a refusal that names everything at fault.
 
 Belongs here: what a request must be, as pure functions of its bytes. Does not belong here: what a feature must be
 (`mlops_platform.inference_pipeline.validation`), sockets, scoring.
@@ -11,22 +11,27 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from mlops_platform.errors import InputError
+from mlops_platform.inference_pipeline.validation import is_encodable
 
 if TYPE_CHECKING:
     from mlops_platform.inference_pipeline.validation import RowSchema
 
 MAX_BODY_BYTES = 1_000_000
 MAX_ROWS = 10_000
+# A list of these is short text that stands for many rows: it must not hold up others.
+MAX_CUSTOMERS = 1_000
 # A refusal names so many fields; beyond, it says how many more there are.
 MAX_FIELDS_NAMED = 200
 _SHAPE = '{"features": {…}} or {"features": [{…}, {…}]}'
+_CUSTOMER_SHAPE = '{"customer_id": "…"} or {"customer_id": ["…", "…"]}'
+_MEMBERS = ("features", "customer_id")
 
 
 class RefusedRequestError(InputError):
     """A request that can't be answered.
 
     Args:
-        status: HTTP status, 4xx (or 503).
+        status: HTTP status: 4xx, 501 or 503.
         error: What is wrong with the request as a whole.
         fields: What is wrong, by field.
         headers: More headers of the answer.
@@ -52,15 +57,17 @@ class RefusedRequestError(InputError):
 
 @dataclass(frozen=True, slots=True)
 class PredictRequest:
-    """Checked rows to score.
+    """Checked rows to score, or the customers whose rows are to be looked up.
 
     Args:
-        rows: One dictionary a row, with the model's features in order.
+        rows: One dictionary a row, with the model's features in order; empty where customers are named.
         is_list: Whether the request held a list (the answer then holds a list of pairs).
+        customers: The customers named; None where features were given.
     """
 
     rows: list[dict[str, Any]]
     is_list: bool
+    customers: list[str] | None = None
 
 
 def read_request(body: bytes, schema: RowSchema) -> PredictRequest:
@@ -71,7 +78,10 @@ def read_request(body: bytes, schema: RowSchema) -> PredictRequest:
     """
     if len(body) > MAX_BODY_BYTES:
         raise too_large()
-    return _checked(_features(_parsed(body)), schema)
+    document = _members(_parsed(body))
+    if "customer_id" in document:
+        return _customers(document["customer_id"])
+    return _checked(_features(document["features"]), schema)
 
 
 def too_large() -> RefusedRequestError:
@@ -97,30 +107,52 @@ def _no_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
 
 
-def _features(document: Any) -> dict[str, Any] | list[Any]:
+def _members(document: Any) -> dict[str, Any]:
+    """The body, which holds one of its two members and nothing else."""
     if not isinstance(document, dict):
-        raise RefusedRequestError(422, f"the body is no object; expected {_SHAPE}")
-    faults = {name: "is unknown; expected features only" for name in document if name != "features"}
-    features = document.get("features")
-    if "features" not in document:
-        faults["features"] = f"is missing; expected {_SHAPE}"
-    elif not isinstance(features, dict | list):
-        faults["features"] = f"is neither an object nor a list; expected {_SHAPE}"
-    elif features == []:
-        faults["features"] = "is an empty list; expected at least one row"
+        raise RefusedRequestError(422, f"the body is no object; expected {_SHAPE}, or {_CUSTOMER_SHAPE}")
+    faults = {name: "is unknown; expected features only" for name in document if name not in _MEMBERS}
+    if all(name in document for name in _MEMBERS):
+        faults["customer_id"] = "stands beside features; expected one of them"
+    elif not any(name in document for name in _MEMBERS):
+        faults["features"] = f"is missing; expected {_SHAPE}, or {_CUSTOMER_SHAPE}"
     if faults:
-        raise _unprocessable(faults)
+        raise unprocessable(faults)
+    return document
+
+
+def _features(features: Any) -> dict[str, Any] | list[Any]:
+    if not isinstance(features, dict | list):
+        raise unprocessable({"features": f"is neither an object nor a list; expected {_SHAPE}"})
+    if not features and isinstance(features, list):
+        raise unprocessable({"features": "is an empty list; expected at least one row"})
     if isinstance(features, list) and len(features) > MAX_ROWS:
         raise RefusedRequestError(413, f"{len(features):,} rows; expected at most {MAX_ROWS:,} a request")
-    assert isinstance(features, dict | list)  # noqa: S101 - checked above
     return features
+
+
+def _customers(found: Any) -> PredictRequest:
+    customers = found if isinstance(found, list) else [found]
+    if not customers:
+        raise unprocessable({"customer_id": "is an empty list; expected at least one customer"})
+    if len(customers) > MAX_CUSTOMERS:
+        raise RefusedRequestError(413, f"{len(customers):,} customers; expected at most {MAX_CUSTOMERS:,} a request")
+    is_list = isinstance(found, list)
+    faults = {
+        f"[{index}].customer_id" if is_list else "customer_id": f"is no text; expected {_CUSTOMER_SHAPE}"
+        for index, name in enumerate(customers)
+        if not (isinstance(name, str) and name.strip() and is_encodable(name))
+    }
+    if faults:
+        raise unprocessable(faults)
+    return PredictRequest([], is_list, customers)
 
 
 def _checked(features: dict[str, Any] | list[Any], schema: RowSchema) -> PredictRequest:
     if isinstance(features, dict):
         row, faults = schema.check(features)
         if faults:
-            raise _unprocessable(faults)
+            raise unprocessable(faults)
         return PredictRequest([row], is_list=False)
     rows, found = [], {}
     for index, item in enumerate(features):
@@ -133,14 +165,15 @@ def _checked(features: dict[str, Any] | list[Any], schema: RowSchema) -> Predict
         if len(found) > MAX_FIELDS_NAMED:
             break
     if found:
-        raise _unprocessable(found)
+        raise unprocessable(found)
     return PredictRequest(rows, is_list=True)
 
 
-def _unprocessable(faults: dict[str, str]) -> RefusedRequestError:
+def unprocessable(faults: dict[str, str], status: int = 422) -> RefusedRequestError:
+    """The refusal of a body whose members are not as expected; it names so many of them, and counts the rest."""
     named = dict(list(faults.items())[:MAX_FIELDS_NAMED])
     more = f"; the first {len(named)} are named" if len(named) < len(faults) else ""
     count = "one field is" if len(faults) == 1 else f"{len(faults)} fields are"
     if more:
         count = f"more than {len(named)} fields are"
-    return RefusedRequestError(422, f"{count} not as expected{more}", named)
+    return RefusedRequestError(status, f"{count} not as expected{more}", named)

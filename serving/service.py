@@ -16,13 +16,16 @@ import threading
 from typing import TYPE_CHECKING
 
 import bentoml
+import click
 from bentoml.exceptions import BentoMLConfigException
 
 from mlops_platform.errors import SettingsError
 from mlops_platform.inference_pipeline.current import CurrentModel
 from mlops_platform.settings import apply_exports, load_settings
 from serving.answers import LOGGER, Answerer
+from serving.connections import serve_patiently, supervise_patiently
 from serving.endpoint import Endpoint
+from serving.gate import Gate, require_guarded
 from serving.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -44,16 +47,30 @@ class FrontedService(bentoml.Service):  # type: ignore[misc]
         from bentoml._internal.utils.analytics import usage_stats
 
         try:
-            apply_exports(load_settings())
+            settings = load_settings()
+            apply_exports(settings)
+            # The command line has asked for, and kept, the answer before any of our code could run.
+            usage_stats.do_not_track.cache_clear()
+            super().inject_config()
+            require_guarded(settings, _host())
         except SettingsError as error:
             raise BentoMLConfigException(str(error)) from error
-        # The command line has asked for, and kept, the answer before any of our code could run.
-        usage_stats.do_not_track.cache_clear()
-        super().inject_config()
+        supervise_patiently()
 
     def to_asgi(self, is_main: bool = True) -> Application:
         """The application a worker runs."""
-        return Endpoint(super().to_asgi(is_main=is_main), lambda: bentoml.get_current_service().answerer)
+        serve_patiently()
+        current = bentoml.get_current_service
+        return Endpoint(super().to_asgi(is_main=is_main), lambda: current().answerer, lambda: current().gate)
+
+
+def _host() -> str:
+    """Where the service will listen: the command line's --host (or BENTOML_HOST), else the configuration's."""
+    from bentoml._internal.configuration.containers import BentoMLContainer
+
+    command = click.get_current_context(silent=True)
+    given = command.params.get("host") if command is not None else None
+    return str(given or BentoMLContainer.http.host.get())
 
 
 @bentoml.service(service_class=FrontedService, workers=1, http={"host": "127.0.0.1", "port": 8000})
@@ -63,6 +80,7 @@ class ChurnService:
     def __init__(self) -> None:
         settings: Settings = load_settings()
         self.answerer = Answerer(settings, CurrentModel(settings), Metrics())
+        self.gate = Gate.of(settings)
         self._is_stopped = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="model-watcher", daemon=True)
         self._refresh()
@@ -80,6 +98,7 @@ class ChurnService:
         """Stops following, and completes the prediction log's file."""
         self._is_stopped.set()
         self.answerer.log.close()
+        self.answerer.store.close()
 
     def _watch(self) -> None:
         while not self._is_stopped.wait(POLL_SECONDS):
@@ -93,3 +112,4 @@ class ChurnService:
         if current.served is not None:
             model = current.served.predictor.model
             self.answerer.metrics.serves(model.name, model.version)
+        self.answerer.look()

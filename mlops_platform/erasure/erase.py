@@ -17,6 +17,7 @@ from mlops_platform.erasure.files import erase_from_files
 from mlops_platform.erasure.models import mark_models
 from mlops_platform.erasure.subjects import Subjects
 from mlops_platform.erasure.tables import TableErasure, candidates, count_in, erase_from
+from mlops_platform.inference_pipeline.online_store import forget
 from mlops_platform.storage.locks import table_lock
 from mlops_platform.storage.maintenance.orphans import ORPHAN_DAYS, delete, table_orphans
 from mlops_platform.storage.maintenance.tables import own_tables
@@ -84,6 +85,8 @@ def erase(lake: Lake, customer_ids: Iterable[str], *, now: datetime) -> ErasureR
     _delete_orphans(lake, now)
     models = mark_models(lake, now=now)
     files, busy = erase_from_files(lake.settings, subjects)
+    if forget(lake.settings, subjects.ids):
+        files.append(lake.settings.online_store)
     return ErasureReport(
         customers=len(subjects.ids),
         newly_listed=listed,

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_platform.contracts import ONLINE_PREDICTIONS
 from mlops_platform.contracts.schemas import arrow_schema
+from mlops_platform.errors import PlatformError
 from mlops_platform.inference_pipeline.spool import (
     PATTERN,
     REJECTED_SUFFIX,
@@ -30,6 +31,7 @@ from mlops_platform.inference_pipeline.spool import (
 )
 from mlops_platform.storage.audit import CheckOutcome
 from mlops_platform.storage.conditions import Condition
+from mlops_platform.storage.pseudonym import customer_hmacs
 from mlops_platform.storage.publish import Draft
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from mlops_platform.settings import Settings
     from mlops_platform.storage.lake import Lake
 
 ROTATE_BYTES = 16 * 2**20
@@ -47,7 +50,7 @@ REJECTED_CHECK = "lines_are_predictions"
 
 def prediction_record(
     prediction_id: str, at: datetime, *, model_name: str, model_version: str, features: Mapping[str, Any],
-    prediction: int, probability: float, inference_latency_ms: float,
+    prediction: int, probability: float, inference_latency_ms: float, customer_hmac: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """One line of the log, as documented.
 
@@ -60,8 +63,10 @@ def prediction_record(
         prediction: 1: predicted to churn.
         probability: Chance of churn.
         inference_latency_ms: Time to answer.
+        customer_hmac: Who was asked for, under the home's key; None where features were given.
     """
     stays = 1.0 - probability
+    whose = {} if customer_hmac is None else {"customer_hmac": customer_hmac}
     return {
         "prediction_id": prediction_id,
         "timestamp": at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
@@ -72,7 +77,16 @@ def prediction_record(
         "probability": [stays, probability],
         "confidence": max(stays, probability),
         "inference_latency_ms": inference_latency_ms,
+        **whose,
     }
+
+
+def customer_names(settings: Settings, customer_ids: Sequence[str]) -> list[str] | None:
+    """The names under which the log knows customers; None where the home's key can't be read."""
+    try:
+        return customer_hmacs(settings, customer_ids)
+    except PlatformError:
+        return None
 
 
 class PredictionLog:

@@ -10,7 +10,7 @@ import fcntl
 import json
 import math
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -80,6 +80,16 @@ def read_file(path: Path) -> SpoolFile:
     return SpoolFile(path, tuple(rows), tuple(rejected))
 
 
+def backlog(folder: Path) -> tuple[int, int]:
+    """Spool files that wait to be ingested, and their size in bytes."""
+    sizes = []
+    for path in folder.glob(PATTERN):
+        # One that is retired meanwhile waits no more.
+        with suppress(FileNotFoundError):
+            sizes.append(path.stat().st_size)
+    return len(sizes), sum(sizes)
+
+
 def _row(line: bytes) -> dict[str, Any] | None:
     """The line as a row of ml.online_predictions; None if it is no prediction."""
     try:
@@ -95,10 +105,12 @@ def _row(line: bytes) -> dict[str, Any] | None:
             "churn_probability": churns,
             "confidence": float(found["confidence"]),
             "inference_latency_ms": float(found["inference_latency_ms"]),
+            "customer_hmac": found.get("customer_hmac"),
         }
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
-    texts = (row["prediction_id"], row["model_name"], row["model_version"])
+    texts = [row["prediction_id"], row["model_name"], row["model_version"]]
+    texts += [] if row["customer_hmac"] is None else [row["customer_hmac"]]
     shares = (stays, churns, row["confidence"])
     fits = (
         all(isinstance(text, str) and text and text.isascii() for text in texts)

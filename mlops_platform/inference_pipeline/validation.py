@@ -66,6 +66,11 @@ class RowSchema:
         columns = tuple(features.customer_features.column(name) for name in wanted)
         return cls(columns, tuple(_rule(column) for column in columns))
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The features' names."""
+        return tuple(column.name for column in self.columns)
+
     def check(self, row: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
         """Checks a row as JSON gives it (text, int, float, bool, None, list, dict).
 
@@ -83,7 +88,7 @@ class RowSchema:
                 faults[rule.name] = f"is missing; expected {rule.expected}"
                 continue
             if rule.is_text:
-                fits = type(value) is str and _is_encodable(value)
+                fits = type(value) is str and is_encodable(value)
             elif type(value) is float:
                 # Written so that NaN, which compares false with everything, does not fit either.
                 fits = rule.low <= value <= rule.high and (not rule.is_integer or value.is_integer())
@@ -176,7 +181,7 @@ def _example(column: Column, rule: _Rule) -> str | int | float:
     return int(inside) if rule.is_integer else float(inside)
 
 
-def _is_encodable(text: str) -> bool:
+def is_encodable(text: str) -> bool:
     """Whether the text is Unicode: JSON can write half a surrogate pair, which no file can hold."""
     if text.isascii():
         return True

@@ -33,6 +33,7 @@ _SELECTION: dict[str, Sequence[Sequence[str]]] = {
         ["silver", "customers"],
         ["silver", "transactions"],
         ["feature_store", "customer_features"],
+        ["ml", "online_store"],
         ["monitoring", "performance_report"],
     ),
     TRAINING: (

@@ -115,7 +115,7 @@ def ensure_table(catalog: Catalog, contract: TableContract, timezone: str) -> Ta
     """The table, created on first use.
 
     Columns and properties that the contract gained are added; none is ever dropped or changed. A column that the
-    contract has no longer becomes optional: rows are written without it from now on.
+    contract has no longer, or allows null in by now, becomes optional: rows are written without it from now on.
 
     Raises:
         StorageError: The table belongs to another time zone, or holds a column in another type than the contract's.
@@ -134,7 +134,8 @@ def ensure_table(catalog: Catalog, contract: TableContract, timezone: str) -> Ta
                 hint="give the column another name.",
             )
     columns = [column for column in contract.columns if column.name not in known]
-    optional = [name for name, field in known.items() if field.required and name not in contract.column_names]
+    required = {column.name for column in contract.columns if not column.nullable}
+    optional = [name for name, field in known.items() if field.required and name not in required]
     properties = {key: value for key, value in TABLE_PROPERTIES.items() if key not in table.properties}
     if columns or optional or properties:
         with table.transaction() as transaction:

@@ -34,6 +34,7 @@ ASSETS: dict[str, str | None] = {
     "ml/churn_model": None,
     "ml/model_evaluation": None,
     "ml/production_model": None,
+    "ml/online_store": None,
     "ml/inference_input": None,
     "ml/serving_model": None,
     "ml/predictions": "ml.predictions",
@@ -52,6 +53,7 @@ JOBS = {
         "silver/customers",
         "silver/transactions",
         "feature_store/customer_features",
+        "ml/online_store",
         "monitoring/performance_report",
     },
     "ml_training_pipeline": {

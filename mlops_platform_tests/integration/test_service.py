@@ -6,38 +6,41 @@ One server answers all tests of this module, in order; the last ones replace its
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
-import socket
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import psutil
-import pyarrow as pa
 import pytest
 
+from mlops_platform.client import ChurnClient, ClientError
 from mlops_platform.contracts import ONLINE_PREDICTIONS, STANDARD
-from mlops_platform.contracts.table import ColumnType
 from mlops_platform.inference_pipeline.prediction_log import collect, retire
 from mlops_platform.inference_pipeline.predictor import Predictor
-from mlops_platform.settings import Settings, child_environment, load_settings
+from mlops_platform.settings import load_settings
 from mlops_platform.storage.lake import Lake
-from mlops_platform.training_pipeline.models import make_model
-from mlops_platform.training_pipeline.registry import ARCHIVED, PRODUCTION, MLflowManager
-from mlops_platform.training_pipeline.train import THRESHOLD_TAG, TRAINING_SNAPSHOT_TAG
+from mlops_platform.training_pipeline.registry import ARCHIVED, MLflowManager
+from mlops_platform_tests.integration.servers import (
+    ROOT,
+    Server,
+    eventually,
+    features_table,
+    promote,
+    register_version,
+    serving,
+)
+from mlops_platform_tests.unit.serving.fakes import fill_store
 
-ROOT = Path(__file__).resolve().parents[2]
-START_SECONDS = 40.0
 JSON = {"content-type": "application/json"}
+# In the online store, as the documents' examples name them, with their tenures.
+CUSTOMERS = {"C0000001": 100, "C0000002": 300}
 
 pytestmark = [
     # Importing MLflow warns of MLflow: SQLAlchemy 2.1 deprecates a loader strategy of its, and its types are `Any`.
@@ -49,104 +52,13 @@ pytestmark = [
 ]
 
 
-@dataclass
-class Server:
-    """A running `bentoml serve`."""
-
-    settings: Settings
-    process: subprocess.Popen[bytes]
-    http: httpx.Client
-    output: Path
-
-    def worker(self) -> psutil.Process:
-        (found,) = [
-            p for p in psutil.Process(self.process.pid).children(recursive=True) if "worker.service" in str(p.cmdline())
-        ]
-        return found
-
-
-def eventually(condition: Callable[[], Any], server: Server) -> Any:
-    """The condition's first true value; fails when the server ends or the deadline passes."""
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            if found := condition():
-                return found
-        except httpx.TransportError:
-            pass
-        ended = server.process.poll()
-        if ended is not None or time.monotonic() > deadline:
-            pytest.fail(f"waited in vain, exit code {ended}; the server said:\n{server.output.read_text()}")
-        time.sleep(0.05)  # between two looks at the condition, not in place of one
-
-
-def features_table(rows: int, seed: int) -> pa.Table:
-    """Random rows inside the contract."""
-    rng = np.random.default_rng(seed)
-    columns = {}
-    for feature in STANDARD.features:
-        column = feature.column
-        if column.type is ColumnType.STRING:
-            columns[column.name] = pa.array(rng.choice(column.isin or ["card", "cash", "unknown"], rows).tolist())
-            continue
-        low, high = column.ge or 0, column.le or 90
-        if column.type is ColumnType.INT:
-            columns[column.name] = pa.array(rng.integers(int(low), int(high) + 1, rows), pa.int32())
-        else:
-            columns[column.name] = pa.array(rng.uniform(low, high, rows))
-    return pa.table(columns)
-
-
-def register_version(settings: Settings, seed: int) -> tuple[str, str]:
-    """Fits a small model and registers it; returns (version, run id)."""
-    rows = features_table(200, seed)
-    churned = rows.column("days_since_last_transaction").to_numpy() > np.random.default_rng(seed).uniform(20, 70, 200)
-    model = make_model(hyperparameters={"n_estimators": 20, "min_child_weight": 1}).fit(rows, churned.astype(int))
-    manager = MLflowManager(settings)
-    with manager.run(settings.experiment_name, f"seed {seed}", {}) as run_id:
-        manager.log_model(run_id, model, rows.slice(0, 5).to_pandas())
-    tags = {THRESHOLD_TAG: "0.4", TRAINING_SNAPSHOT_TAG: "1"}
-    return manager.register_model(f"runs:/{run_id}/model", settings.model_name, tags=tags).version, run_id
-
-
-def promote(settings: Settings, version: str) -> None:
-    MLflowManager(settings).transition_model_stage(
-        settings.model_name, version, PRODUCTION, archive_existing_versions=True
-    )
-
-
-@contextmanager
-def serving(settings: Settings, folder: Path) -> Iterator[Server]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "bentoml", "serve", "serving.service:ChurnService", "--port", str(port)]
-    # In a folder of its own, as from an installed package; BentoML keeps its metrics of running workers in its home.
-    environment = child_environment(settings, PYTHONPATH=str(ROOT), BENTOML_HOME=str(folder / "bentoml"))
-    output = folder / "server.log"
-    with output.open("wb") as file, httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=file, stderr=subprocess.STDOUT)
-        server = Server(settings, process, client, output)
-        try:
-            eventually(lambda: client.get("/livez").status_code == 200, server)
-            yield server
-        finally:
-            family = [process, *psutil.Process(process.pid).children(recursive=True)] if process.poll() is None else []
-            process.terminate()
-            try:
-                process.wait(15)
-            except subprocess.TimeoutExpired:
-                for member in family:
-                    member.kill()
-                process.wait(15)
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("service")
     settings = load_settings(home=folder / "home")
     settings.home.mkdir()
     promote(settings, register_version(settings, seed=1)[0])
+    fill_store(settings, date(2024, 1, 15), **CUSTOMERS)
     with serving(settings, folder) as found:
         eventually(lambda: found.http.get("/readyz").status_code == 200, found)
         yield found
@@ -258,13 +170,55 @@ def test_another_method_is_refused(server: Server) -> None:
 
 def test_the_model_and_the_page_describe_themselves(server: Server) -> None:
     model = server.http.get("/model").json()
-    assert model.items() >= {"version": "1", "stage": "Production", "threshold": 0.4}.items()
+    assert model.items() >= {"version": "1", "stage": "Production", "threshold": 0.4, "loaded_from": "registry"}.items()
+    # These small models have no serving form.
+    assert model["scoring"] == "pipeline"
+    assert model["fallback_reason"]
+    assert model["training"]["training_run_id"]
+    assert model["online_store"].items() >= {"feature_date": "2024-01-15", "customers": 2, "is_stale": True}.items()
     assert [feature["name"] for feature in model["features"]] == [feature.name for feature in STANDARD.features]
     page = server.http.get("/").text
     assert "http" not in page.replace("http-equiv", "")  # loads nothing from elsewhere
     document = server.http.get("/docs.json").json()
-    example = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["example"]
-    assert server.http.post("/predict", json=example).status_code == 200
+    for path in ("/predict", "/explain"):
+        examples = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["examples"]
+        assert server.http.post(path, json=examples["features"]["value"]).status_code == 200
+
+
+def test_a_customer_is_scored_and_explained_by_its_latest_features(server: Server) -> None:
+    found = server.http.post("/explain", json={"customer_id": list(CUSTOMERS)}).json()
+    predicted = server.http.post("/predict", json={"customer_id": list(CUSTOMERS)})
+    assert found["probability"] == predicted.json()["probability"]
+    for contributions, margin, (_, churns) in zip(
+        found["contributions"], found["margin"], found["probability"], strict=True
+    ):
+        assert found["base"] + sum(contributions.values()) == pytest.approx(margin, abs=1e-6)
+        assert margin == pytest.approx(math.log(churns / (1 - churns)), abs=1e-4)
+    first = next(r for r in spooled(server) if r["prediction_id"] == predicted.headers["x-prediction-id"] + "-0")
+    assert first["features"]["tenure_days"] == CUSTOMERS["C0000001"]
+    assert len(first["customer_hmac"]) == 64
+    assert "C0000001" not in json.dumps(spooled(server))
+    assert server.http.post("/predict", json={"customer_id": "C9"}).status_code == 404
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/serving.md"])
+def test_the_documents_examples_run(server: Server, document: str) -> None:
+    commands = [line for line in (ROOT / document).read_text().splitlines() if line.startswith("curl ")]
+    assert len(commands) >= 3
+    for command in commands:
+        here = command.replace("http://127.0.0.1:8000", str(server.http.base_url).rstrip("/")).partition("    #")[0]
+        run = subprocess.run(["sh", "-c", f"{here} --fail-with-body"], capture_output=True, text=True, check=True)
+        answered = json.loads(run.stdout) if not here.endswith("/metrics") else {"metrics": run.stdout}
+        assert answered.keys() & {"predictions", "features", "metrics"}, command
+
+
+def test_the_client_asks_it(server: Server, rows: list[dict[str, Any]]) -> None:
+    with ChurnClient(str(server.http.base_url)) as client:
+        assert client.predict(rows[0]).probability == answer(server, rows[0])["probability"][1]
+        assert client.predict_customer("C0000002").model_version == client.model()["version"]
+        assert client.explain_customer("C0000001").contributions.keys() == rows[0].keys()
+        with pytest.raises(ClientError, match="send its features instead"):
+            client.predict_customer("C9")
 
 
 @pytest.mark.parametrize("path", ["/livez", "/healthz", "/readyz"])
@@ -285,6 +239,13 @@ def test_metrics_count(server: Server, rows: list[dict[str, Any]]) -> None:
     assert value('mlops_serving_request_seconds_count{route="/predict"}') > before
     assert value('mlops_serving_model_info{name="customer_churn_model",version="1"}') == 1
     assert value("mlops_serving_prediction_log_failures_total") == 0
+    counted = value("mlops_serving_churn_probability_count")
+    assert counted >= len(rows)
+    assert value('mlops_serving_churn_probability_bucket{le="1.0"}') == counted
+    assert 0 < value("mlops_serving_churn_probability_sum") < counted
+    assert value('mlops_serving_online_store_age_days{store="sqlite"}') > 365
+    eventually(lambda: value("mlops_serving_prediction_log_bytes") > 1000, server)
+    assert value("mlops_serving_prediction_log_files") >= 1
 
 
 def test_a_dead_log_fails_no_prediction(server: Server, rows: list[dict[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""Training, batch and service see the same matrix: 10,000 customers, compared to the last bit.
+"""Training, batch and service see the same matrix and give the same scores: 10,000 customers, to the last bit.
 
 One way: rows of the feature store as Arrow, scored as a batch. The other: the same rows as JSON text through the
 service, from a request's bytes to its answer. Does not belong here: what a matrix is (`unit/feature_pipeline`), HTTP.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -25,7 +26,7 @@ from mlops_platform.contracts import Column, ColumnType, FeatureSet
 from mlops_platform.contracts.schemas import arrow_schema
 from mlops_platform.feature_pipeline import FeatureTransformer
 from mlops_platform.feature_pipeline.point_in_time import features_on
-from mlops_platform.inference_pipeline.batch import population_rows
+from mlops_platform.inference_pipeline.batch import population_rows, predictions
 from mlops_platform.inference_pipeline.current import ServedModel
 from mlops_platform.inference_pipeline.predictor import Predictor, Scores
 from mlops_platform.inference_pipeline.validation import LARGEST_NUMBER, RowSchema
@@ -33,7 +34,10 @@ from mlops_platform.settings import Settings, load_settings
 from mlops_platform.storage.conditions import Condition
 from mlops_platform.storage.lake import Lake
 from mlops_platform.storage.publish import Draft
+from mlops_platform.training_pipeline.calibration import CalibratedClassifier
+from mlops_platform.training_pipeline.models import make_model
 from mlops_platform.training_pipeline.registry import RegisteredModel
+from mlops_platform.training_pipeline.serving_form import load, save, serving_form
 from serving.answers import Answerer
 from serving.metrics import Metrics
 from serving.requests import MAX_BODY_BYTES
@@ -182,3 +186,57 @@ def test_and_so_does_a_data_frame(predictor: Predictor, lake: Lake, batch: Any) 
     frame = features_on(lake.snapshot(lake.features.customer_features), [DAY]).to_pandas()
     matrix = predictor.pipeline["features"].transform(frame[sorted(frame.columns)])
     assert np.array_equal(matrix.view(np.uint64), batch[1].view(np.uint64))
+
+
+@pytest.fixture(scope="module")
+def boosted(lake: Lake, predictor: Predictor, tmp_path_factory: pytest.TempPathFactory) -> Predictor:
+    """A calibrated XGBoost of the rows whose serving form, read from its files, scores."""
+    known = features_on(lake.snapshot(lake.features.customer_features), [DAY])
+    churned = np.random.default_rng(1).random(CUSTOMERS) < np.clip(known["churn_score"].to_numpy(), 0.1, 0.9)
+    features, classifier = predictor.pipeline["features"], make_model("xgboost")["classifier"]
+    matrix = features.transform(known)
+    calibrated = CalibratedClassifier(classifier.fit(matrix, churned)).fit(matrix, churned)
+    pipeline = Pipeline([("features", features), ("classifier", calibrated)])
+    folder, form = tmp_path_factory.mktemp("form"), serving_form(pipeline)
+    assert form is not None
+    save(form, folder)
+    made = replace(predictor, pipeline=pipeline, form=load(folder))
+    made.use_one_thread()
+    return made
+
+
+@pytest.fixture(scope="module")
+def probabilities(lake: Lake, boosted: Predictor) -> NDArray[np.float64]:
+    """The store's rows' scores by the Pipeline itself."""
+    rows = population_rows(
+        lake.settings, lake.snapshot(lake.features.customer_features), DAY, list(boosted.feature_names)
+    )
+    found: NDArray[np.float64] = boosted.pipeline.predict_proba(rows)[:, 1]
+    assert len(found) == CUSTOMERS
+    assert len(np.unique(found)) > CUSTOMERS // 2
+    return found
+
+
+def test_the_batch_scores_the_pipelines_bits(lake: Lake, boosted: Predictor, probabilities: Any) -> None:
+    features = lake.snapshot(lake.features.customer_features)
+    draft = predictions(lake.settings, boosted, features, feature_date=DAY, tick=AT, created_at=AT)
+    assert boosted.scoring == "booster"
+    assert np.array_equal(draft.rows["churn_probability"].to_numpy(), probabilities)
+
+
+def test_the_service_answers_the_pipelines_bits(lake: Lake, boosted: Predictor, batch: Any, probabilities: Any) -> None:
+    rows, answerer = batch[0], service(lake.settings, boosted)
+    answers = [json.loads(answerer.predict(body).body) for body in bodies(rows)]
+    assert [pair[1] for answer in answers for pair in answer["probability"]] == probabilities.tolist()
+
+
+def test_and_so_it_does_one_row_a_request(lake: Lake, boosted: Predictor, batch: Any, probabilities: Any) -> None:
+    rows, answerer = batch[0][:500], service(lake.settings, boosted)
+    answers = [json.loads(answerer.predict(json.dumps({"features": row}).encode()).body) for row in rows]
+    assert [answer["probability"][1] for answer in answers] == probabilities[:500].tolist()
+
+
+def test_contributions_add_up_to_each_answer(boosted: Predictor, batch: Any, probabilities: Any) -> None:
+    found = boosted.explain(batch[0])
+    assert np.abs(found.base + found.values.sum(axis=1) - found.margins).max() < 1e-6
+    assert np.abs(found.margins - np.log(probabilities / (1 - probabilities))).max() < 1e-6

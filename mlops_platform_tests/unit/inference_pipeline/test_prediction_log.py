@@ -17,10 +17,12 @@ from mlops_platform.contracts import ONLINE_PREDICTIONS
 from mlops_platform.inference_pipeline.prediction_log import (
     PredictionLog,
     collect,
+    customer_names,
     last_written,
     prediction_record,
     retire,
 )
+from mlops_platform.inference_pipeline.spool import backlog
 from mlops_platform.storage.lake import Lake
 
 DAY = date(2024, 1, 15)
@@ -125,6 +127,7 @@ def test_rows_are_ingested_once(log: PredictionLog, lake: Lake) -> None:
         "churn_probability": 0.25,
         "confidence": 0.75,
         "inference_latency_ms": 15.2,
+        "customer_hmac": None,
     }
 
 
@@ -231,3 +234,35 @@ def test_a_killed_process_loses_nothing_and_releases_its_file(lake: Lake) -> Non
     assert found.retire() == ()  # before the publish nothing may go
     lake.publish(found.draft)
     assert found.retire() == found.files
+
+
+def test_a_customer_is_known_by_a_keyed_hash_only(log: PredictionLog, lake: Lake) -> None:
+    names = customer_names(lake.settings, ["C1", " C1", "C2"])
+    assert names is not None
+    assert names[0] == names[1] != names[2]
+    asked = prediction_record(
+        "PRED_1", AT, model_name="m", model_version="1", features={}, prediction=0, probability=0.25,
+        inference_latency_ms=1.0, customer_hmac=names[0],
+    )  # fmt: skip
+    log.append([asked, record(2, customer_hmac=7), record(3, customer_hmac="é")], day=DAY)
+    found = collect(lake)
+    assert found.draft.rows["customer_hmac"].to_pylist() == [names[0]]
+    assert found.rejected == 2
+    assert b"C1" not in spool(lake)[0].read_bytes()
+
+
+def test_a_key_that_can_not_be_read_names_nobody(lake: Lake) -> None:
+    lake.settings.home.mkdir()
+    (lake.settings.home / "hmac.key").write_text("short")
+    assert customer_names(lake.settings, ["C1"]) is None
+
+
+def test_the_backlog_is_what_waits(log: PredictionLog, lake: Lake) -> None:
+    assert backlog(lake.settings.prediction_spool) == (0, 0)
+    log.append([record(1)], day=DAY)
+    log.append([record(2)], day=DAY + timedelta(days=1))
+    assert backlog(lake.settings.prediction_spool) == (2, sum(path.stat().st_size for path in spool(lake)))
+    log.close()
+    lake.publish(collect(lake).draft)
+    retire(lake)
+    assert backlog(lake.settings.prediction_spool) == (0, 0)
