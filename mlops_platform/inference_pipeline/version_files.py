@@ -50,11 +50,9 @@ class VersionFiles:
         Raises:
             ModelError: The file can't be read, or holds a type we don't trust.
         """
-        from mlops_platform.training_pipeline.model_files import load_model
+        from mlops_platform.training_pipeline.model_files import read_model
 
-        # It asks the client for the file of a run, which is here already.
-        client: Any = _Here(self.folder)
-        return load_model(client, self.model.run_id)
+        return read_model(self.folder / PIPELINE_FILE, self.model.run_id)
 
     def require_untouched(self) -> None:
         """Holds the files against the digest that the run and the version carry; older ones carry none.
@@ -70,14 +68,6 @@ class VersionFiles:
                 expected=f"{' and '.join(f'{digest[:12]}…' for digest in sorted(recorded))}, recorded in MLflow",
                 hint="restore the run's files, put the version before back into Production, or train again.",
             )
-
-
-@dataclass(frozen=True, slots=True)
-class _Here:
-    folder: Path
-
-    def download_artifacts(self, _run_id: str, path: str) -> str:
-        return str(self.folder / path)
 
 
 def fetch(manager: MLflowManager, model: RegisteredModel, folder: Path) -> VersionFiles:

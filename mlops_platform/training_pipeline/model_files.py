@@ -84,28 +84,32 @@ def load_model(client: MlflowClient, run_id: str) -> Any:
     Raises:
         ModelError: The run has no model, or it holds a type we don't trust.
     """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        path = Path(client.download_artifacts(run_id, f"{MODEL_PATH}/{MODEL_FILE}"))
+    except (MlflowException, OSError) as error:
+        raise ModelError(f"run {run_id} has no readable model: {error}", hint="train again.") from error
+    return read_model(path, run_id)
+
+
+def read_model(path: Path, run_id: str) -> Any:
+    """Reads a Pipeline from a run's file, trusting the types fixed in our code only.
+
+    Raises:
+        ModelError: It can't be read, or holds a type we don't trust.
+    """
     from zipfile import BadZipFile
 
     import skops.io
-    from mlflow.exceptions import MlflowException
     from sklearn.pipeline import Pipeline
     from skops.io.exceptions import UntrustedTypesFoundException
 
     try:
-        path = Path(client.download_artifacts(run_id, f"{MODEL_PATH}/{MODEL_FILE}"))
         model = skops.io.load(path, trusted=list(TRUSTED_TYPES))
     except UntrustedTypesFoundException as error:
         raise ModelError(f"the model of run {run_id} holds types that are not trusted: {error}") from error
-    except (
-        MlflowException,
-        OSError,
-        BadZipFile,
-        EOFError,
-        LookupError,
-        ValueError,
-        AttributeError,
-        TypeError,
-    ) as error:
+    except (OSError, BadZipFile, EOFError, LookupError, ValueError, AttributeError, TypeError) as error:
         # What skops raises for a damaged or foreign file depends on where it stops reading.
         raise ModelError(f"run {run_id} has no readable model: {error}", hint="train again.") from error
     if not isinstance(model, Pipeline) or "features" not in model.named_steps:

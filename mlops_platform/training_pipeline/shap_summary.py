@@ -122,7 +122,8 @@ def _margins(classifier: Any, matrix: Floats) -> tuple[Floats, float] | None:
     from xgboost import DMatrix, XGBClassifier
 
     if isinstance(classifier, XGBClassifier):
-        found = classifier.get_booster().predict(DMatrix(matrix), pred_contribs=True).astype(float)
+        rows = DMatrix(matrix, nthread=classifier.n_jobs)  # One row needs no team of threads.
+        found = classifier.get_booster().predict(rows, pred_contribs=True).astype(float)
         return found[:, :-1], float(found[0, -1])
     if isinstance(classifier, Pipeline) and isinstance(classifier[-1], LogisticRegression):
         if not all(_keeps_columns(step) for _, step in classifier.steps[:-1]):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_platform.contracts import load_feature_set
 from mlops_platform.errors import NotEnoughDataError, PlatformError
+from mlops_platform.storage.publish import PROPERTY_PREFIX, recorded_in
 from mlops_platform.training_pipeline.autologging import autologged
 from mlops_platform.training_pipeline.dataset import data_digest
 from mlops_platform.training_pipeline.dataset_input import log_dataset
@@ -43,6 +44,8 @@ DATA_DIGEST_TAG = "mlops.data-digest"
 CODE_DIGEST_TAG = "mlops.code-digest"
 
 _SAMPLE_ROWS = 1000
+# What the training set says about its days; the service tells them to whoever asks.
+_WINDOW = ("as-of", "evaluation-date", "training-dates")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +122,9 @@ def line_rows(settings: Settings, training: TableSnapshot, tags: Mapping[str, st
     """The rows of ml.training_set; `tags` are more tags of the MLflow run."""
     features = load_feature_set(settings.features_module)
     snapshot_id = str(training.snapshot_id)
+    made = recorded_in(training)
     known = {"feature_version": features.version, "data_version": snapshot_id, TRAINING_SNAPSHOT_TAG: snapshot_id}
+    known |= {PROPERTY_PREFIX + name: made[name] for name in _WINDOW if name in made}
     return FitRows(
         read=lambda: training.to_arrow(order_by=("feature_date", "customer_id")),
         features=tuple(features.names),
