@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -320,6 +322,18 @@ def apply_exports(settings: Settings) -> None:
     """Sets `exports` in this process, so that libraries which read the environment themselves agree with us."""
     of_the_home = {"MLOPS_CRM_URL", "MLOPS_FEATURES_MODULE"}
     os.environ.update({key: value for key, value in exports(settings).items() if key not in of_the_home})
+
+
+@contextmanager
+def variable_kept(name: str) -> Iterator[None]:
+    """An environment variable is afterwards what it was before, whatever a library sets it to."""
+    before = os.environ.get(name)
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
+        if before is not None:
+            os.environ[name] = before
 
 
 def mask_secrets(text: str) -> str:

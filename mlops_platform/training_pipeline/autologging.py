@@ -10,6 +10,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from mlops_platform.settings import variable_kept
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -20,16 +22,18 @@ if TYPE_CHECKING:
 def autologged(manager: MLflowManager, run_id: str) -> Iterator[None]:
     """Logs the parameters and training metrics of what is fitted inside to a run."""
     import mlflow
+    from mlflow.tracking._tracking_service import utils
     from mlflow.utils.autologging_utils import AUTOLOGGING_INTEGRATIONS
 
-    known = dict(AUTOLOGGING_INTEGRATIONS.get("sklearn", {}))
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(manager.settings.tracking_uri)
-    # The platform saves the model itself, with types it trusts; saving it here as well would take 10 s.
-    mlflow.sklearn.autolog(log_models=False, log_datasets=False, silent=True)
-    try:
-        with mlflow.start_run(run_id=run_id):
-            yield
-    finally:
-        mlflow.sklearn.autolog(**known) if known else mlflow.sklearn.autolog(disable=True, silent=True)
-        mlflow.set_tracking_uri(before)
+    known, before = dict(AUTOLOGGING_INTEGRATIONS.get("sklearn", {})), utils._tracking_uri
+    # Setting the address sets the variable too, which every other home of this process would then follow.
+    with variable_kept("MLFLOW_TRACKING_URI"):
+        mlflow.set_tracking_uri(manager.settings.tracking_uri)
+        # The platform saves the model itself, with types it trusts; saving it here as well would take 10 s.
+        mlflow.sklearn.autolog(log_models=False, log_datasets=False, silent=True)
+        try:
+            with mlflow.start_run(run_id=run_id):
+                yield
+        finally:
+            mlflow.sklearn.autolog(**known) if known else mlflow.sklearn.autolog(disable=True, silent=True)
+            utils._tracking_uri = before  # None is not among what `set_tracking_uri` takes.

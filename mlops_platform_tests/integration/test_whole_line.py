@@ -28,6 +28,7 @@ ASSETS = {
     "silver/transactions",
     "feature_store/customer_features",
     "monitoring/performance_report",
+    "ml/online_store",
     "ml/training_set",
     "ml/churn_model",
     "ml/model_evaluation",
