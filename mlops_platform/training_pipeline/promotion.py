@@ -9,9 +9,9 @@ Does not belong here: the evaluation itself (`held_out.py`), people's decisions 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mlops_platform.contracts.ml import PROMOTED, REFUSED
 from mlops_platform.training_pipeline.held_out import Evaluation
@@ -168,19 +168,4 @@ def _figures(evaluation: Evaluation) -> Row:
         "roc_auc_recency_only": evaluation.recency.theirs,
         "roc_auc_churn_score": evaluation.churn_score.theirs,
         "roc_auc_champion": evaluation.champion.theirs if evaluation.champion is not None else None,
-    }
-
-
-def as_record(decision: Decision) -> dict[str, Any]:
-    """The decision as a flat record for logs and references."""
-    return {
-        "promoted": decision.promoted,
-        "reason": decision.reason,
-        "name": decision.model.name,
-        "version": decision.model.version,
-        "stage": decision.model.stage,
-        "run_id": decision.model.run_id,
-        **asdict(decision.evaluation.metrics),
-        "roc_auc_recency_only": decision.evaluation.recency.theirs,
-        "roc_auc_churn_score": decision.evaluation.churn_score.theirs,
     }
