@@ -22,7 +22,7 @@ demo: setup ## Run the whole line once: CRM to features, model, predictions and 
 	@$(BIN)/mlops demo $(ARGS)
 
 .PHONY: up
-up: setup ## Start Dagster (3001), MLflow (5000) and the churn service (8000) on this machine; Ctrl-C stops all
+up: setup ## Start Dagster (3001), MLflow (5000), the churn service (8000) and metrics (9101); Ctrl-C stops all
 	@$(BIN)/mlops up $(ARGS)
 
 .PHONY: train
@@ -56,6 +56,17 @@ test-features: setup ## Run the feature store's proofs whole: 1,000 histories, 9
 test-promotion: setup ## Run the proof of promotion whole: 1,000 promotions and rollbacks with readers
 	@FULL_PROOFS=1 $(BIN)/python -m pytest -n 2 --dist load mlops_platform_tests/unit/training_pipeline/test_stages.py $(ARGS)
 
+.PHONY: test-serving
+test-serving: setup ## Run the service's proofs whole: 1 million hostile requests, 200 swaps and 50 kills under load
+	@FULL_PROOFS=1 $(BIN)/python -m pytest mlops_platform_tests/properties/test_hostile_requests.py \
+		mlops_platform_tests/integration/test_service_hostile.py \
+		mlops_platform_tests/integration/test_service_survives.py $(ARGS)
+
+.PHONY: test-drift
+test-drift: setup ## Run the drift proofs whole: 200 draws a rate, 200 hostile texts in Chromium
+	@FULL_PROOFS=1 $(BIN)/python -m pytest mlops_platform_tests/unit/monitoring/test_drift.py \
+		mlops_platform_tests/integration/test_hostile_drift.py $(ARGS)
+
 .PHONY: check
 check: setup ## Run ruff, mypy and the architecture tests
 	$(BIN)/ruff check .
@@ -63,11 +74,16 @@ check: setup ## Run ruff, mypy and the architecture tests
 	$(BIN)/mypy
 	$(BIN)/mypy tools
 	$(BIN)/python -m tools.make_docs --check
+	$(BIN)/python -m tools.make_dashboards --check
 	$(BIN)/python -m pytest mlops_platform_tests/architecture
 
 .PHONY: docs
 docs: setup ## Write docs/features.md, docs/tables.md and the features' SQL for Athena from the contracts
 	@$(BIN)/python -m tools.make_docs
+
+.PHONY: dashboards
+dashboards: setup ## Write deploy/grafana/dashboards from tools/dashboards.py
+	@$(BIN)/python -m tools.make_dashboards
 
 .PHONY: bench
 bench: setup ## Measure what the demo spends where
@@ -81,9 +97,17 @@ bench-lake: setup ## Measure publish, ingestion and memory of the lake against p
 bench-features: setup ## Measure features, backfill and point-in-time reads against plain baselines
 	@$(BIN)/python -m mlops_platform_tests.benchmarks.features $(ARGS)
 
+.PHONY: bench-monitoring
+bench-monitoring: setup ## Measure a batch of 10M rows against a bare loop, and drift decisions and reports
+	@$(BIN)/python -m mlops_platform_tests.benchmarks.monitoring $(ARGS)
+
 .PHONY: bench-training
 bench-training: setup ## Measure held-out quality and the time of a training against a bare fit
 	@$(BIN)/python -m mlops_platform_tests.benchmarks.training $(ARGS)
+
+.PHONY: bench-serving
+bench-serving: setup ## Measure the service's requests/s and CPU beside an echo, FastAPI and MLflow's own server
+	@$(BIN)/python -m mlops_platform_tests.benchmarks.serving $(ARGS)
 
 .PHONY: lock
 lock: ## Compile both locks from pyproject.toml and show what changed (ARGS=--upgrade for newer versions)

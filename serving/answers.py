@@ -6,24 +6,34 @@ Belongs here: parse, score, log, count, one after the other. Does not belong her
 
 from __future__ import annotations
 
-import json
 import logging
+import math
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from mlops_platform.errors import ModelError, StorageError
 from mlops_platform.inference_pipeline.online_store import OnlineStore
-from mlops_platform.inference_pipeline.prediction_log import PredictionLog, customer_names, prediction_record
+from mlops_platform.inference_pipeline.prediction_log import (
+    PredictionLog,
+    customer_names,
+    prediction_record,
+    timestamp_of,
+)
 from mlops_platform.inference_pipeline.spool import backlog
+from mlops_platform.inference_pipeline.typed_rows import TypedRows
 from mlops_platform.inference_pipeline.validation import RowSchema
 from serving.pages import PAGE, openapi
 from serving.requests import PredictRequest, RefusedRequestError, read_request, unprocessable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from msgspec import Struct
 
     from mlops_platform.inference_pipeline.current import CurrentModel, ServedModel
     from mlops_platform.inference_pipeline.explain import Contributions
@@ -87,9 +97,12 @@ class Answerer:
         served = self._served()
         request = read_request(body, served.schema)
         rows = request.rows if request.customers is None else self._looked_up(request, served.schema)
-        explained = _explained(served, rows) if is_explained else {}
-        scores = served.predictor.score(rows)
+        columns = TypedRows(rows)
+        explained = _explained(served, columns) if is_explained else {}
+        scores = served.predictor.score(columns)
         churns, predictions = scores.probability.tolist(), scores.prediction.tolist()
+        if not math.isfinite(sum(churns)):
+            raise RefusedRequestError(503, "the model has no number for a row of this request")
         elapsed_ms = round((perf_counter() - started) * 1000, 4)
 
         prediction_id = f"PRED_{uuid.uuid4().hex}"
@@ -153,7 +166,7 @@ class Answerer:
             raise RefusedRequestError(503, problem, headers=((b"retry-after", b"2"),))
         return served
 
-    def _looked_up(self, request: PredictRequest, schema: RowSchema) -> list[dict[str, Any]]:
+    def _looked_up(self, request: PredictRequest, schema: RowSchema) -> list[Struct]:
         """The customers' rows.
 
         Raises:
@@ -164,7 +177,8 @@ class Answerer:
             found = self.store.rows(customers)
         except StorageError as error:
             raise RefusedRequestError(503, str(error)) from error
-        rows, unknown = [], {}
+        rows: list[Struct] = []
+        unknown = {}
         for index, features in enumerate(found):
             if features is None:
                 unknown[f"[{index}].customer_id" if request.is_list else "customer_id"] = (
@@ -175,7 +189,7 @@ class Answerer:
             if faults:
                 name, fault = next(iter(faults.items()))
                 raise RefusedRequestError(503, f"the online store does not fit the model: {name} {fault}")
-            rows.append(row)
+            rows.append(schema.row_type(**row))
         if unknown:
             raise unprocessable(unknown, status=404)
         return rows
@@ -215,11 +229,12 @@ class Answerer:
                 return None
             names = known
         model = served.predictor.model
+        timestamp = timestamp_of(now)
         each = zip(scored.ids, scored.rows, scored.predictions, scored.churns, names, strict=True)
         return [
             prediction_record(
                 prediction_id,
-                now,
+                timestamp,
                 model_name=model.name,
                 model_version=model.version,
                 features=row,
@@ -237,14 +252,14 @@ class _Scored:
     """What is logged of a request, row by row."""
 
     ids: list[str]
-    rows: list[dict[str, Any]]
+    rows: list[Struct]
     customers: list[str] | None
     predictions: list[int]
     churns: list[float]
     elapsed_ms: float
 
 
-def _explained(served: ServedModel, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _explained(served: ServedModel, rows: TypedRows) -> dict[str, Any]:
     """The members that `/explain` adds to an answer.
 
     Raises:
@@ -263,5 +278,5 @@ def _explained(served: ServedModel, rows: list[dict[str, Any]]) -> dict[str, Any
 
 
 def json_answer(status: int, document: Any, headers: Headers = ()) -> Answer:
-    """A JSON answer; numbers in it must be finite."""
-    return Answer(status, json.dumps(document, allow_nan=False, separators=(",", ":")).encode("ascii"), headers=headers)
+    """A JSON answer."""
+    return Answer(status, msgspec.json.encode(document), headers=headers)

@@ -52,11 +52,10 @@ class Metrics:
 
     def predicted(self, predictions: Sequence[int], churns: Sequence[float]) -> None:
         """Counts predictions, and the chances of churn they stand for."""
-        positive = sum(predictions)
-        self._class[0].inc(len(predictions) - positive)
-        self._class[1].inc(positive)
+        for each, count in Tally(predictions).items():
+            self._class[each].inc(count)
         # What `observe` does, for all rows at once: it costs 3 µs a row.
-        for bucket, count in Tally(bisect_left(_SHARES, chance) for chance in churns).items():
+        for bucket, count in Tally([bisect_left(_SHARES, chance) for chance in churns]).items():
             self._scores._buckets[bucket].inc(count)
         self._scores._sum.inc(sum(churns))
 

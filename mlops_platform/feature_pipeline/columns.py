@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    Rows: TypeAlias = pd.DataFrame | pa.Table | Mapping[str, Any] | Sequence[Mapping[str, Any]]
+    Rows: TypeAlias = pd.DataFrame | pa.Table | Mapping[str, Any] | Sequence[Mapping[str, Any]] | "Columns"
 
 # What JSON and Arrow give: NumPy reads these itself, None as NaN.
 _PLAIN = frozenset({int, float, bool, type(None)})
@@ -90,6 +90,9 @@ def columns_of(rows: Rows) -> Columns:
         InputError: They are nothing that holds rows.
     """
     found: Any = rows
+    if hasattr(found, "numbers") and hasattr(found, "texts"):
+        own: Columns = found
+        return own
     if isinstance(found, Mapping):
         return _Records([found])
     if hasattr(found, "iloc") and hasattr(found, "columns"):

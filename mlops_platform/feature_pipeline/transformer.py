@@ -7,6 +7,7 @@ reading rows of different kinds (`columns.py`).
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,45 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mlops_platform.feature_pipeline.columns import Columns, Rows, Texts
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where each feature stands in the matrix.
+
+    Args:
+        width: The matrix's columns.
+        numeric: Features that are numbers.
+        places: Their columns.
+        medians: What stands there for a missing one.
+        categories: Features that are categories: the column of each known value.
+    """
+
+    width: int
+    numeric: tuple[str, ...]
+    places: NDArray[np.int64]
+    medians: NDArray[np.float64]
+    categories: dict[str, dict[str, int]]
+
+    def matrix(self, rows: Rows) -> NDArray[np.float64]:
+        """The rows as `FeatureTransformer.transform` gives them.
+
+        Raises:
+            InputError: A feature is missing, or holds what is no number or text.
+        """
+        columns = columns_of(rows)
+        matrix = np.zeros((columns.size, self.width))
+        start = 0
+        for block in columns.numbers(self.numeric):
+            stop = start + block.shape[1]
+            matrix[:, self.places[start:stop]] = np.where(np.isnan(block), self.medians[start:stop], block)
+            start = stop
+        for name, column_of in self.categories.items():
+            texts = columns.texts(name)
+            for place, value in enumerate(texts.values):
+                if value in column_of:
+                    matrix[texts.rows(place), column_of[value]] = 1.0
+        return matrix
 
 
 class FeatureTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -72,24 +112,30 @@ class FeatureTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             NotFittedError: `fit` has not been called.
         """
         self._require_fitted()
-        columns = columns_of(X)
-        places, width = self._places()
-        numeric = list(self.medians_)
-        medians = np.array(list(self.medians_.values()))
-        matrix = np.zeros((columns.size, width))
-        start = 0
-        for block in columns.numbers(numeric):
-            stop = start + block.shape[1]
-            at = [places[name] for name in numeric[start:stop]]
-            matrix[:, at] = np.where(np.isnan(block), medians[start:stop], block)
-            start = stop
-        for name, known in self.categories_.items():
-            texts = columns.texts(name)
-            column_of = {category: places[name] + n for n, category in enumerate(known)}
-            for place, value in enumerate(texts.values):
-                if value in column_of:
-                    matrix[texts.rows(place), column_of[value]] = 1.0
-        return matrix
+        return self.layout().matrix(X)
+
+    def layout(self) -> Layout:
+        """Where each feature stands in the matrix: what `transform` needs, for callers with row after row.
+
+        Raises:
+            NotFittedError: `fit` has not been called.
+        """
+        self._require_fitted()
+        places: dict[str, int] = {}
+        width = 0
+        for name in self.feature_names_in_:
+            places[name] = width
+            width += len(self.categories_[name]) if name in self.categories_ else 1
+        return Layout(
+            width=width,
+            numeric=tuple(self.medians_),
+            places=np.array([places[name] for name in self.medians_], dtype=np.int64),
+            medians=np.array(list(self.medians_.values()), dtype=np.float64),
+            categories={
+                name: {category: places[name] + n for n, category in enumerate(known)}
+                for name, known in self.categories_.items()
+            },
+        )
 
     def get_feature_names_out(self, input_features: Sequence[str] | None = None) -> NDArray[np.object_]:
         """Names of the matrix's columns.
@@ -125,15 +171,6 @@ class FeatureTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if not columns.size:
             raise InputError("there are no rows to fit on", expected="at least one row")
         return wanted
-
-    def _places(self) -> tuple[dict[str, int], int]:
-        """Where each feature's columns start in the matrix, and the matrix's width."""
-        places: dict[str, int] = {}
-        width = 0
-        for name in self.feature_names_in_:
-            places[name] = width
-            width += len(self.categories_[name]) if name in self.categories_ else 1
-        return places, width
 
     def _require_fitted(self) -> None:
         # scikit-learn's own check costs as much as transforming a request's row.

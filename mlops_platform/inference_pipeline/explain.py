@@ -15,11 +15,13 @@ import numpy as np
 from mlops_platform.errors import InputError, ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    import pandas as pd
-    import pyarrow as pa
     from numpy.typing import NDArray
+
+    from mlops_platform.inference_pipeline.predictor import ScoredRows
+
+
+# Rounding of float32, and of a probability near 0 or 1, stays below this share of the contributions' sizes.
+_LARGEST_GAP = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class Contributions:
     margins: NDArray[np.float64]
 
 
-def explain(pipeline: Any, rows: pa.Table | pd.DataFrame | Sequence[Mapping[str, Any]]) -> Contributions:
+def explain(pipeline: Any, rows: ScoredRows) -> Contributions:
     """Explains rows.
 
     Args:
@@ -63,19 +65,22 @@ def explain(pipeline: Any, rows: pa.Table | pd.DataFrame | Sequence[Mapping[str,
         )
     values, base = found
     margins = _margins(pipeline, given)
-    # Contributions are sums of float32, and a probability near 0 or 1 holds few digits of its log-odds (none beyond
-    # 1e-7): what is missing, as a rule some 1e-6, goes to each feature by the size of its contribution.
+    # Contributions are sums of float32: what is missing, as a rule some 1e-6, goes to each feature by the size of its
+    # contribution.
     sizes = np.abs(values) + np.finfo(np.float64).tiny
     missing = margins - base - values.sum(axis=1)
+    if (np.abs(missing) > _LARGEST_GAP * (1.0 + sizes.sum(axis=1))).any():
+        raise ModelError(
+            f"the contributions do not add up to the model's log-odds: {np.abs(missing).max():.2g} is missing"
+        )
     return Contributions(base, values + (missing / sizes.sum(axis=1))[:, None] * sizes, margins)
 
 
 def _margins(pipeline: Any, rows: Any) -> NDArray[np.float64]:
     """The log-odds that the answered probability is made from: finite where it is 0 or 1."""
-    from mlops_platform.training_pipeline.calibration import CalibratedClassifier, log_odds
+    from mlops_platform.training_pipeline.calibration import CalibratedClassifier, margins
 
     classifier, slope, intercept = pipeline["classifier"], 1.0, 0.0
     if isinstance(classifier, CalibratedClassifier):
         classifier, slope, intercept = classifier.classifier, classifier.slope_, classifier.intercept_
-    found: NDArray[np.float64] = log_odds(classifier.predict_proba(pipeline["features"].transform(rows))[:, 1])
-    return slope * found + intercept
+    return slope * margins(classifier, pipeline["features"].transform(rows)) + intercept

@@ -9,7 +9,6 @@ the clock.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import threading
 import uuid
@@ -17,6 +16,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from mlops_platform.contracts import ONLINE_PREDICTIONS
 from mlops_platform.contracts.schemas import arrow_schema
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from datetime import date
 
     import pyarrow as pa
+    from msgspec import Struct
 
     from mlops_platform.settings import Settings
     from mlops_platform.storage.lake import Lake
@@ -46,17 +48,18 @@ if TYPE_CHECKING:
 ROTATE_BYTES = 16 * 2**20
 COLLECT_BYTES = 256 * 2**20
 REJECTED_CHECK = "lines_are_predictions"
+_ENCODER = msgspec.json.Encoder()
 
 
 def prediction_record(
-    prediction_id: str, at: datetime, *, model_name: str, model_version: str, features: Mapping[str, Any],
+    prediction_id: str, timestamp: str, *, model_name: str, model_version: str, features: Mapping[str, Any] | Struct,
     prediction: int, probability: float, inference_latency_ms: float, customer_hmac: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """One line of the log, as documented.
 
     Args:
         prediction_id: `PRED_…`.
-        at: When it was answered, aware.
+        timestamp: When it was answered, from `timestamp_of`.
         model_name: Name in the registry.
         model_version: Version in the registry; the log writes `v3` for 3.
         features: The row that was scored.
@@ -69,7 +72,7 @@ def prediction_record(
     whose = {} if customer_hmac is None else {"customer_hmac": customer_hmac}
     return {
         "prediction_id": prediction_id,
-        "timestamp": at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "timestamp": timestamp,
         "model_name": model_name,
         "model_version": f"v{model_version}",
         "features": features,
@@ -79,6 +82,11 @@ def prediction_record(
         "inference_latency_ms": inference_latency_ms,
         **whose,
     }
+
+
+def timestamp_of(at: datetime) -> str:
+    """An aware instant as the log writes it."""
+    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def customer_names(settings: Settings, customer_ids: Sequence[str]) -> list[str] | None:
@@ -115,8 +123,7 @@ class PredictionLog:
         Returns:
             Whether all of them were written. A full disk or a folder that can't be written is no reason to fail.
         """
-        lines = "".join(json.dumps(record, allow_nan=False, separators=(",", ":")) + "\n" for record in records)
-        data = lines.encode("ascii")
+        data = _ENCODER.encode_lines(records)
         with self._lock:
             try:
                 written = os.write(self._open_file(day), data)

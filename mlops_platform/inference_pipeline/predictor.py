@@ -12,7 +12,7 @@ import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from mlops_platform.errors import ModelError, PlatformError
 from mlops_platform.inference_pipeline.trial import equal_form, require_probabilities, trial_rows
@@ -34,9 +34,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mlops_platform.inference_pipeline.explain import Contributions
+    from mlops_platform.inference_pipeline.typed_rows import TypedRows
     from mlops_platform.inference_pipeline.version_files import VersionFiles
     from mlops_platform.settings import Settings
     from mlops_platform.training_pipeline.serving_form import ServingForm
+
+    ScoredRows: TypeAlias = pa.Table | pd.DataFrame | Sequence[Mapping[str, Any]] | TypedRows
 
 # Facts by name, and the tag of the run or the version that holds each.
 _FACT_TAGS = {
@@ -163,7 +166,7 @@ class Predictor:
         if self.form is not None:
             self.form.booster.set_param({"nthread": 1})
 
-    def score(self, rows: pa.Table | pd.DataFrame | Sequence[Mapping[str, Any]]) -> Scores:
+    def score(self, rows: ScoredRows) -> Scores:
         """Scores rows that hold the model's features.
 
         Args:
@@ -174,16 +177,20 @@ class Predictor:
         """
         import numpy as np
 
-        scorer = self.pipeline if self.form is None else self.form
-        # Some classifiers refuse to score nothing.
-        probability = scorer.predict_proba(rows)[:, 1].astype(np.float64) if len(rows) else np.zeros(0)
+        if self.form is not None:
+            probability = self.form.churn_probability(rows)
+        elif len(rows):
+            probability = self.pipeline.predict_proba(rows)[:, 1].astype(np.float64)
+        else:
+            # Some classifiers refuse to score nothing.
+            probability = np.zeros(0)
         return Scores(
             probability=probability,
             prediction=(probability >= self.threshold).astype(np.int32),
             confidence=np.maximum(probability, 1.0 - probability),
         )
 
-    def explain(self, rows: pa.Table | pd.DataFrame | Sequence[Mapping[str, Any]]) -> Contributions:
+    def explain(self, rows: ScoredRows) -> Contributions:
         """What each feature adds to the rows' log-odds of churning, in the order of `feature_names`.
 
         Args:

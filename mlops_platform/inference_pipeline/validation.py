@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any
 from mlops_platform.contracts import load_feature_set
 from mlops_platform.contracts.table import Column, ColumnType
 from mlops_platform.errors import ModelError
+from mlops_platform.inference_pipeline.typed_rows import row_type
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
+
+    from msgspec import Struct
 
     from mlops_platform.settings import Settings
 
@@ -29,7 +32,7 @@ _SHOWN_CHARACTERS = 60
 
 
 @dataclass(frozen=True, slots=True)
-class _Rule:
+class Rule:
     """A column's check, prepared once: one comparison a number, one look-up a text."""
 
     name: str
@@ -48,10 +51,12 @@ class RowSchema:
     Args:
         columns: Their columns, in the model's order.
         rules: The prepared checks, one a column.
+        row_type: What a checked row is.
     """
 
     columns: tuple[Column, ...]
-    rules: tuple[_Rule, ...]
+    rules: tuple[Rule, ...]
+    row_type: type[Struct]
 
     @classmethod
     def of(cls, settings: Settings, names: Iterable[str] | None = None) -> RowSchema:
@@ -64,7 +69,8 @@ class RowSchema:
         wanted = features.names if names is None else tuple(names)
         require_declared(wanted, features.names)
         columns = tuple(features.customer_features.column(name) for name in wanted)
-        return cls(columns, tuple(_rule(column) for column in columns))
+        rules = tuple(_rule(column) for column in columns)
+        return cls(columns, rules, row_type(rules))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -137,9 +143,9 @@ def require_declared(names: Iterable[str], declared: Collection[str]) -> None:
         )
 
 
-def _rule(column: Column) -> _Rule:
+def _rule(column: Column) -> Rule:
     limit = _LIMITS.get(column.type, LARGEST_NUMBER)
-    return _Rule(
+    return Rule(
         name=column.name,
         is_text=column.type is ColumnType.STRING,
         is_integer=column.type in {ColumnType.INT, ColumnType.LONG},
@@ -169,7 +175,7 @@ def _expected(column: Column) -> str:
     return f"{words} [{column.unit}]" if column.unit else words
 
 
-def _example(column: Column, rule: _Rule) -> str | int | float:
+def _example(column: Column, rule: Rule) -> str | int | float:
     if column.isin is not None:
         return column.isin[0]
     if rule.is_text:

@@ -9,7 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlops_platform.errors import ModelError
-from mlops_platform.training_pipeline.model_digest import FILES_DIGEST_TAG, PIPELINE_FILE, SERVING_FILES, files_digest
+from mlops_platform.training_pipeline.model_digest import (
+    FILES_DIGEST_TAG,
+    MODEL_FILES,
+    PIPELINE_FILE,
+    SERVING_FILES,
+    files_digest,
+)
 from mlops_platform.training_pipeline.serving_form import SERVING_PATH
 from mlops_platform.training_pipeline.stages import require_servable
 
@@ -83,7 +89,7 @@ def fetch(manager: MLflowManager, model: RegisteredModel, folder: Path) -> Versi
     try:
         run_tags = dict(client.get_run(run_id).data.tags)
         forms = {file.path for file in client.list_artifacts(run_id, SERVING_PATH)}
-        for name in (PIPELINE_FILE, *(name for name in SERVING_FILES if name in forms)):
+        for name in (PIPELINE_FILE, *(name for name in MODEL_FILES if name in forms)):
             beside = (folder / name).parent
             beside.mkdir(exist_ok=True)
             client.download_artifacts(run_id, name, str(beside))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-# float32 probabilities (XGBoost's) are exact to 6e-8 near 1.
+# What float32 probabilities are exact to near 1.
 _EDGE = 1e-7
 
 
@@ -43,7 +43,7 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         """
         from sklearn.linear_model import LogisticRegression
 
-        known = log_odds(self.classifier.predict_proba(X)[:, 1])
+        known = margins(self.classifier, X)
         older = np.zeros(len(known)) if recent is None else 1.0 - np.asarray(recent, dtype=np.float64)
         # C leaves the line free, and keeps it finite where the classes are apart.
         line = LogisticRegression(C=1e6, max_iter=1000).fit(np.column_stack([known, older]), y)
@@ -56,7 +56,8 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
 
     def predict_proba(self, X: Floats) -> Floats:
         """Probabilities to stay and to churn, shape (n, 2)."""
-        return calibrated(self.classifier.predict_proba(X)[:, 1], self.slope_, self.intercept_)
+        churns = calibrated(margins(self.classifier, X), self.slope_, self.intercept_)
+        return np.column_stack([1.0 - churns, churns])
 
     def predict(self, X: Floats) -> NDArray[np.int64]:
         """1 where churning is the likelier."""
@@ -64,10 +65,20 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         return predicted
 
 
-def calibrated(probabilities: NDArray[Any], slope: float, intercept: float) -> Floats:
-    """Corrected probabilities to stay and to churn, shape (n, 2), of a classifier's probabilities of 1, shape (n,)."""
-    churns = 1.0 / (1.0 + np.exp(-(slope * log_odds(probabilities) + intercept)))
-    return np.column_stack([1.0 - churns, churns])
+def calibrated(margins: Floats, slope: float, intercept: float) -> Floats:
+    """Corrected probabilities of 1, shape (n,), of a classifier's log-odds, shape (n,)."""
+    churns: Floats = 1.0 / (1.0 + np.exp(-(slope * margins + intercept)))
+    return churns
+
+
+def margins(classifier: Any, X: Floats) -> Floats:
+    """A fitted classifier's log-odds of 1, shape (n,).
+
+    XGBoost's are the sum of its trees, which it has before it makes a probability of it.
+    """
+    if hasattr(classifier, "get_booster"):
+        return np.asarray(classifier.predict(X, output_margin=True), dtype=np.float64)
+    return log_odds(classifier.predict_proba(X)[:, 1])
 
 
 def log_odds(probabilities: NDArray[Any]) -> Floats:

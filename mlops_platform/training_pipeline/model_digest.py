@@ -18,14 +18,16 @@ if TYPE_CHECKING:
 FILES_DIGEST_TAG = "mlops.files-sha256"
 PIPELINE_FILE = f"{MODEL_PATH}/{MODEL_FILE}"
 SERVING_FILES = (f"{SERVING_PATH}/booster.ubj", f"{SERVING_PATH}/model.json")
-MODEL_FILES = (PIPELINE_FILE, *SERVING_FILES)
+# Versions from before there was a form for few rows lack it.
+FEW_ROWS_FILE = f"{SERVING_PATH}/trees.onnx"
+MODEL_FILES = (PIPELINE_FILE, *SERVING_FILES, FEW_ROWS_FILE)
 
 
 def files_digest(folder: Path) -> str:
     """SHA-256 over a model's files, as hexadecimal digits; one that is not there counts as much as one that differs.
 
     By hand, with those of the files that there are:
-    `sha256sum model/model.skops serving/booster.ubj serving/model.json | sha256sum`.
+    `sha256sum model/model.skops serving/booster.ubj serving/model.json serving/trees.onnx | sha256sum`.
 
     Args:
         folder: Holds the files under the paths they have in the model's run.

@@ -9,7 +9,7 @@ from pathlib import Path
 from mlops_platform.erasure import verify
 from mlops_platform.erasure.files import erase_from_files
 from mlops_platform.erasure.subjects import Subjects
-from mlops_platform.inference_pipeline.prediction_log import PredictionLog, prediction_record
+from mlops_platform.inference_pipeline.prediction_log import PredictionLog, prediction_record, timestamp_of
 from mlops_platform.settings import Settings
 from mlops_platform.storage.pseudonym import customer_hmac
 
@@ -34,7 +34,7 @@ def logged(home: Settings, *customers: str) -> PredictionLog:
     for name in customers:
         features = {"customer_hmac": customer_hmac(home, name), "size": 12345}
         record = prediction_record(
-            f"PRED_{name}", AT, model_name="m", model_version="1", features=features, prediction=0, probability=0.5,
+            f"PRED_{name}", timestamp_of(AT), model_name="m", model_version="1", features=features, prediction=0, probability=0.5,
             inference_latency_ms=1.0,
         )  # fmt: skip
         assert log.append([record], day=date(2024, 7, 1))

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,12 @@ from mlops_platform.inference_pipeline.prediction_log import (
     last_written,
     prediction_record,
     retire,
+    timestamp_of,
 )
 from mlops_platform.inference_pipeline.spool import backlog
+from mlops_platform.storage.catalog import load_table
 from mlops_platform.storage.lake import Lake
+from mlops_platform.storage.publish import Draft
 
 DAY = date(2024, 1, 15)
 AT = datetime(2024, 1, 15, 15, tzinfo=UTC)
@@ -32,7 +36,7 @@ AT = datetime(2024, 1, 15, 15, tzinfo=UTC)
 def record(number: int, **changes: Any) -> dict[str, Any]:
     found = prediction_record(
         f"PRED_{number:032x}",
-        AT + timedelta(seconds=number),
+        timestamp_of(AT + timedelta(seconds=number)),
         model_name="customer_churn_model",
         model_version="3",
         features={"tenure_days": number, "preferred_category": "é"},
@@ -241,7 +245,7 @@ def test_a_customer_is_known_by_a_keyed_hash_only(log: PredictionLog, lake: Lake
     assert names is not None
     assert names[0] == names[1] != names[2]
     asked = prediction_record(
-        "PRED_1", AT, model_name="m", model_version="1", features={}, prediction=0, probability=0.25,
+        "PRED_1", timestamp_of(AT), model_name="m", model_version="1", features={}, prediction=0, probability=0.25,
         inference_latency_ms=1.0, customer_hmac=names[0],
     )  # fmt: skip
     log.append([asked, record(2, customer_hmac=7), record(3, customer_hmac="é")], day=DAY)
@@ -249,6 +253,23 @@ def test_a_customer_is_known_by_a_keyed_hash_only(log: PredictionLog, lake: Lake
     assert found.draft.rows["customer_hmac"].to_pylist() == [names[0]]
     assert found.rejected == 2
     assert b"C1" not in spool(lake)[0].read_bytes()
+
+
+def test_a_table_of_before_customers_were_named_gains_their_column(log: PredictionLog, lake: Lake) -> None:
+    columns = tuple(column for column in ONLINE_PREDICTIONS.columns if column.name != "customer_hmac")
+    log.append([record(1)], day=DAY)
+    rows = collect(lake).draft.rows.drop_columns(["customer_hmac"])
+    lake.publish(Draft(replace(ONLINE_PREDICTIONS, columns=columns), rows))
+    table = load_table(lake.catalog, ONLINE_PREDICTIONS, lake.settings.timezone)
+    assert table is not None
+    assert "customer_hmac" not in table.schema().column_names
+
+    log.append([record(2, customer_hmac="a" * 64)], day=DAY)
+    found = collect(lake)
+    assert found.draft.rows.num_rows == 1
+    lake.publish(found.draft)
+    published = lake.snapshot(ONLINE_PREDICTIONS).to_arrow(order_by=["predicted_at"])
+    assert published["customer_hmac"].to_pylist() == [None, "a" * 64]
 
 
 def test_a_key_that_can_not_be_read_names_nobody(lake: Lake) -> None:

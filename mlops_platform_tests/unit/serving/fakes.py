@@ -23,6 +23,7 @@ from mlops_platform.errors import ModelError
 from mlops_platform.inference_pipeline.explain import Contributions
 from mlops_platform.inference_pipeline.online_store import materialize
 from mlops_platform.inference_pipeline.predictor import Scores
+from mlops_platform.inference_pipeline.typed_rows import TypedRows
 from mlops_platform.inference_pipeline.validation import RowSchema
 from mlops_platform.settings import Settings, load_settings
 from mlops_platform.storage.conditions import Condition
@@ -52,12 +53,12 @@ class FakePredictor:
     fallback_reason: str | None = None
     facts: dict[str, str] = field(default_factory=lambda: {"model_type": "xgboost", "as_of": "2024-01-15"})
 
-    def score(self, rows: Sequence[dict[str, Any]]) -> Scores:
+    def score(self, rows: TypedRows) -> Scores:
         """Log-odds are tenure_days / 100 − 1."""
         chance = 1 / (1 + np.exp(-self._margins(rows)))
         return Scores(chance, (chance >= self.threshold).astype(np.int32), np.maximum(chance, 1 - chance))
 
-    def explain(self, rows: Sequence[dict[str, Any]]) -> Contributions:
+    def explain(self, rows: TypedRows) -> Contributions:
         """All of it is tenure_days'."""
         if not self.has_contributions:
             raise ModelError("this type of model has no exact contributions")
@@ -65,8 +66,8 @@ class FakePredictor:
         values[:, self.feature_names.index("tenure_days")] = self._margins(rows) + 1
         return Contributions(-1.0, values, self._margins(rows))
 
-    def _margins(self, rows: Sequence[dict[str, Any]]) -> Any:
-        return np.array([row["tenure_days"] for row in rows]).clip(max=1000) / 100 - 1
+    def _margins(self, rows: TypedRows) -> Any:
+        return next(rows.numbers(["tenure_days"]))[:, 0].clip(max=1000) / 100 - 1
 
 
 def make_answerer(home: Path, **changes: Any) -> Answerer:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from unittest import mock
 
+import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mlops_platform.contracts import STANDARD
 from mlops_platform.errors import ModelError
+from mlops_platform.inference_pipeline.typed_rows import body_decoder
 from mlops_platform.inference_pipeline.validation import RowSchema
 from mlops_platform.settings import load_settings
 from serving.requests import MAX_BODY_BYTES, MAX_FIELDS_NAMED, MAX_ROWS, RefusedRequestError, read_request
@@ -27,14 +32,14 @@ def refusal(body: bytes | dict[str, Any] | list[Any]) -> RefusedRequestError:
 def test_one_object_is_one_row_in_the_models_order() -> None:
     shuffled = dict(reversed(ROW.items()))
     request = read_request(json.dumps({"features": shuffled}).encode(), SCHEMA)
-    assert request.rows == [ROW]
-    assert list(request.rows[0]) == list(STANDARD.names)
+    assert [msgspec.structs.asdict(row) for row in request.rows] == [ROW]
+    assert request.rows[0].__struct_fields__ == STANDARD.names
     assert not request.is_list
 
 
 def test_a_list_is_as_many_rows() -> None:
     request = read_request(json.dumps({"features": [ROW, ROW]}).encode(), SCHEMA)
-    assert request.rows == [ROW, ROW]
+    assert [msgspec.structs.asdict(row) for row in request.rows] == [ROW, ROW]
     assert request.is_list
 
 
@@ -43,6 +48,40 @@ def test_numbers_take_their_columns_type() -> None:
     assert not faults
     assert (row["tenure_days"], type(row["tenure_days"])) == (3, int)
     assert (row["max_transaction_value_7d"], type(row["max_transaction_value_7d"])) == (2.0, float)
+
+
+CELLS = st.one_of(
+    st.integers(-3, 9), st.integers(), st.floats(), st.booleans(), st.none(), st.text(max_size=3),
+    st.sampled_from(["premium", "gold", 1.0, 5.0, 0.5, 2**31 - 1, 2**31, 2**63, 3.4e38, 3.5e38, [], {}]),
+)  # fmt: skip
+
+
+@given(st.dictionaries(st.sampled_from(sorted({*ROW, "surprise"})), CELLS, max_size=3), st.booleans())
+@settings(max_examples=500, deadline=None)
+def test_the_quick_way_and_the_slow_way_say_the_same(changes: dict[str, Any], is_list: bool) -> None:
+    row = ROW | changes
+    body = json.dumps({"features": [ROW, row] if is_list else row}).encode()
+    clean, faults = SCHEMA.check(row)
+    try:
+        quick = body_decoder(SCHEMA.row_type, MAX_ROWS)(body).features
+    except msgspec.MsgspecError:
+        quick = None
+    if faults:
+        assert quick is None
+        with pytest.raises(RefusedRequestError):
+            read_request(body, SCHEMA)
+        return
+    for found in [quick, *read_request(body, SCHEMA).rows[-1:]]:
+        last = found[-1] if isinstance(found, list) else found
+        if last is not None:
+            assert [(value, type(value)) for value in msgspec.structs.astuple(last)] == [
+                (value, type(value)) for value in clean.values()
+            ]
+
+
+def test_a_usual_body_is_read_the_quick_way() -> None:
+    with mock.patch("serving.requests.json.loads", side_effect=AssertionError):
+        assert len(read_request(json.dumps({"features": ROW}).encode(), SCHEMA).rows) == 1
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlops_platform.training_pipeline.model_digest import MODEL_FILES, PIPELINE_FILE, SERVING_FILES, files_digest
+from mlops_platform.training_pipeline.model_digest import FEW_ROWS_FILE, MODEL_FILES, PIPELINE_FILE, SERVING_FILES, files_digest
 from mlops_platform.training_pipeline.serving_form import SERVING_PATH, save, serving_form
 from mlops_platform_tests.unit.inference_pipeline.versions_to_serve import fitted
 from mlops_platform_tests.unit.training_pipeline.worlds import Shop
@@ -57,4 +57,4 @@ def test_it_counts_every_file_of_a_serving_form(shop: Shop, tmp_path: Path) -> N
     form = serving_form(fitted(shop))
     assert form is not None
     save(form, tmp_path)
-    assert {f"{SERVING_PATH}/{path.name}" for path in tmp_path.iterdir()} == set(SERVING_FILES)
+    assert {f"{SERVING_PATH}/{path.name}" for path in tmp_path.iterdir()} == {*SERVING_FILES, FEW_ROWS_FILE}
