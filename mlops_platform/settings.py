@@ -72,6 +72,12 @@ class Settings(BaseSettings):
     drift_threshold: float = Field(
         0.05, gt=0, lt=1, description="Family-wise significance level of the drift decision."
     )
+    orchestrator: Literal["dagster", "airflow"] = Field(
+        "dagster", description="Whose schedules start training and batch inference; ingestion stays Dagster's."
+    )
+    dagster_url: str = Field(
+        "http://127.0.0.1:3001", description="Address of Dagster's UI, for links to a run."
+    )
     memory_limit_mb: int = Field(768, ge=128, description="Memory that DuckDB or Spark may use in one process, in MB.")
     catalog_url: str | None = Field(
         None, description="Iceberg catalog: postgresql://user@host/database; default: SQLite in the home."
@@ -89,6 +95,9 @@ class Settings(BaseSettings):
     api_token: SecretStr | None = Field(
         None, description="Bearer token of the service's callers; needed when it listens on more than loopback."
     )
+    redis_url: SecretStr | None = Field(
+        None, description="Redis for the online store, shared by several services; none: a file in the home."
+    )
     serving_concurrency: int = Field(
         64, ge=1, description="Requests that a worker of the service scores at once; more are answered with 503."
     )
@@ -98,6 +107,25 @@ class Settings(BaseSettings):
     online_store_days: int = Field(
         2, ge=1, description="Age in days of the online store's features from which on they count as stale."
     )
+
+    alert_channels: Annotated[tuple[Literal["email", "slack", "log"], ...], NoDecode] = Field(
+        (), description="Where alerts are told: email, slack, log, separated by commas; default: log."
+    )
+    # Checked where they are used: the message about a malformed setting shows what was given.
+    smtp_url: SecretStr | None = Field(
+        None, description="Mail server of alerts: smtp://user:password@host:587, or smtps://…:465."
+    )
+    alert_email_to: str | None = Field(None, description="Who gets alerts by e-mail, separated by commas.")
+    alert_email_from: str = Field("mlops@localhost", description="Sender of alerts by e-mail.")
+    slack_webhook_url: SecretStr | None = Field(None, description="Slack's incoming webhook for alerts.")
+    alert_reminder_hours: float = Field(
+        24, ge=1, description="Hours before an alert that was told is told again; until then it is only counted."
+    )
+    alert_hourly_limit: int = Field(
+        60, ge=1, description="Messages an hour that go to e-mail, and to Slack; more wait for the next hour."
+    )
+    retrain_on_drift: bool = Field(False, description="Whether drift starts the training pipeline.")
+    retrain_cooldown_days: float = Field(7, gt=0, description="Days between two trainings that drift started.")
 
     @field_validator("home")
     @classmethod
@@ -111,6 +139,11 @@ class Settings(BaseSettings):
     @classmethod
     def _json(cls, value: Any) -> Any:
         return decoded(value)
+
+    @field_validator("alert_channels", mode="before")
+    @classmethod
+    def _separated(cls, value: Any) -> Any:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
     @field_validator("population_days", mode="before")
     @classmethod
@@ -212,6 +245,11 @@ class Settings(BaseSettings):
     def prediction_spool(self) -> Path:
         """Folder where the service appends its prediction log."""
         return self.home / "prediction-log"
+
+    @property
+    def alert_state(self) -> Path:
+        """Which alerts are open, and what became of each message."""
+        return self.home / "alerts.db"
 
     @property
     def online_store(self) -> Path:

@@ -27,10 +27,13 @@ SILENT_SECONDS = 30.0
 _TICKS_A_SECOND = 10
 # The head of a request: its first line and headers.
 MAX_HEAD_BYTES = 65_536
+# Requests that one connection may send ahead of their answers. A read holds thousands of small ones, and to take them
+# all at once would hold up everybody else for half a second.
+MAX_AHEAD = 100
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, which by itself collects headers without end."""
+    """uvicorn's protocol, which by itself collects headers, and requests sent ahead, without end."""
 
     _unfinished = 0
 
@@ -41,6 +44,14 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._unfinished += len(data)
         super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        """A request begins; one too many ends the connection."""
+        if len(self.pipeline) >= MAX_AHEAD:
+            self.transport.abort()
+            # What else was read with it is not parsed.
+            raise ConnectionAbortedError
+        super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """The head is whole."""
@@ -80,8 +91,8 @@ class PatientServer(uvicorn.Server):
         """
         waiting = {}
         for connection in list(self.server_state.connections):
-            cycle = getattr(connection, "cycle", None)
-            if cycle is None or cycle.response_complete:
+            cycle, flow = getattr(connection, "cycle", None), getattr(connection, "flow", None)
+            if cycle is None or cycle.response_complete or (flow is not None and flow.write_paused):
                 before, since = self._waiting.get(connection, (cycle, now))
                 # Another request since then: it waits anew.
                 waiting[connection] = (cycle, since if before is cycle else now)

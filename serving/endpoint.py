@@ -27,9 +27,6 @@ Application: TypeAlias = Callable[[Message, Receive, Send], Awaitable[None]]
 BODY_SECONDS = 30.0
 # What is left to a body that arrives while the service stops.
 LAST_BODY_SECONDS = 3.0
-# A larger body takes milliseconds to parse and score, and so does an explanation: it goes to a thread, so that others
-# are answered meanwhile.
-INLINE_BYTES = 65_536
 
 
 _CLOSE = (b"connection", b"close")
@@ -124,7 +121,8 @@ class Endpoint:
         body = await self._body(headers, receive)
         answered = answerer.predict if path == "/predict" else answerer.explain
         with gate.scoring():
-            if len(body) > INLINE_BYTES or path == "/explain":
+            # In a thread, so that others are answered meanwhile.
+            if path == "/explain" or answerer.takes_long(body):
                 return await asyncio.to_thread(answered, body)
             return answered(body)
 

@@ -34,6 +34,9 @@ class Metrics:
             ["name", "version"],
             multiprocess_mode="livemax",
         )
+        self._refused = _seen_by_all(
+            "mlops_serving_model_refused", "1: the Production version can't be used, and another is served, or none."
+        )
         self._backlog_bytes = _seen_by_all("mlops_serving_prediction_log_bytes", "Bytes of the log not ingested yet.")
         self._backlog_files = _seen_by_all("mlops_serving_prediction_log_files", "Files of the log not ingested yet.")
         self._store_age = _seen_by_all(
@@ -59,14 +62,18 @@ class Metrics:
             self._scores._buckets[bucket].inc(count)
         self._scores._sum.inc(sum(churns))
 
+    def refuses(self, *, is_refused: bool) -> None:
+        """Says whether the Production version can't be used."""
+        self._refused.set(is_refused)
+
     def waits(self, files: int, size: int) -> None:
         """Says what of the prediction log waits to be ingested: files, and their size in bytes."""
         self._backlog_files.set(files)
         self._backlog_bytes.set(size)
 
-    def store_lags(self, days: int) -> None:
+    def store_lags(self, store: str, days: int) -> None:
         """Says how old the online store's features are."""
-        self._store_age.labels("sqlite").set(days)
+        self._store_age.labels(store).set(days)
 
     def log_failed(self, rows: int) -> None:
         """Counts predictions that are missing from the log."""

@@ -27,6 +27,7 @@ from serving.connections import serve_patiently, supervise_patiently
 from serving.endpoint import Endpoint
 from serving.gate import Gate, require_guarded
 from serving.metrics import Metrics
+from serving.refusal import RefusalAlert
 
 if TYPE_CHECKING:
     from mlops_platform.settings import Settings
@@ -81,6 +82,7 @@ class ChurnService:
         settings: Settings = load_settings()
         self.answerer = Answerer(settings, CurrentModel(settings), Metrics())
         self.gate = Gate.of(settings)
+        self._refusal = RefusalAlert(settings)
         self._is_stopped = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="model-watcher", daemon=True)
         self._refresh()
@@ -109,6 +111,8 @@ class ChurnService:
         change = current.refresh()
         if change is not None:
             LOGGER.log(logging.INFO if current.problem is None else logging.WARNING, change)
+        self._refusal.look(current)
+        self.answerer.metrics.refuses(is_refused=current.refused is not None)
         if current.served is not None:
             model = current.served.predictor.model
             self.answerer.metrics.serves(model.name, model.version)

@@ -85,7 +85,7 @@ def erase(lake: Lake, customer_ids: Iterable[str], *, now: datetime) -> ErasureR
     _delete_orphans(lake, now)
     models = mark_models(lake, now=now)
     files, busy = erase_from_files(lake.settings, subjects)
-    if forget(lake.settings, subjects.ids):
+    if forget(lake.settings, subjects.ids) and lake.settings.redis_url is None:
         files.append(lake.settings.online_store)
     return ErasureReport(
         customers=len(subjects.ids),

@@ -84,6 +84,11 @@ class CurrentModel:
         self._may_use_cache = True
 
     @property
+    def refused(self) -> RegisteredModel | None:
+        """The Production version, where it is not the one served because it can't be used."""
+        return self._refused if self.problem is not None else None
+
+    @property
     def source(self) -> Source:
         """Where the served model was loaded from."""
         return self.served.source if self.served is not None else "registry"

@@ -1,7 +1,8 @@
 """The online store: every customer's latest features in one SQLite file, for requests that name a customer only.
 
 The file is never changed: `materialize` and `forget` write another one and rename it over, so that a reader holds a
-whole state, needs no lock, and none of SQLite's companion files is left behind. Does not belong here: HTTP, the clock.
+whole state, needs no lock, and none of SQLite's companion files is left behind. With `MLOPS_REDIS_URL` the store is on
+Redis (`online_redis.py`), for services on several machines. Does not belong here: HTTP, the clock.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import shutil
 import sqlite3
 import threading
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mlops_platform.contracts import TableContract
+    from mlops_platform.inference_pipeline.online_redis import RedisStore
     from mlops_platform.settings import Settings
     from mlops_platform.storage.lake import Lake
     from mlops_platform.storage.read import TableSnapshot
@@ -67,6 +69,8 @@ class OnlineStore:
         path: The file; it may be missing.
     """
 
+    kind = "sqlite"
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.Lock()
@@ -92,6 +96,38 @@ class OnlineStore:
             return None
         with self._reading() as connection:
             return _state(connection)
+
+    def replace(self, snapshot: TableSnapshot, state: StoreState) -> StoreState:
+        """Puts a day's rows in the place of the store; the state's customers are counted.
+
+        Raises:
+            StorageError: It can't be written.
+        """
+        with _replacing(self.path) as draft, closing(sqlite3.connect(draft)) as connection:
+            columns = _columns(snapshot.contract, state.features)
+            made = replace(state, customers=_fill(connection, snapshot, state.feature_date, columns))
+            _describe(connection, made)
+        return made
+
+    def forget(self, customer_ids: Iterable[str]) -> int:
+        """Takes customers out, so that the file holds nothing of them; returns how many it knew.
+
+        Raises:
+            StorageError: It can't be written.
+        """
+        ids = [(name.strip(BLANKS),) for name in customer_ids]
+        known = self.rows([name for (name,) in ids]) if self.path.exists() else []
+        forgotten = sum(row is not None for row in known)
+        if forgotten:
+            with _replacing(self.path) as draft:
+                shutil.copyfile(self.path, draft)
+                with closing(sqlite3.connect(draft)) as connection:
+                    connection.executemany("DELETE FROM customers WHERE customer_id = ?", ids)
+                    connection.execute("UPDATE state SET customers = customers - ?", (forgotten,))
+                    connection.commit()
+                    # What was deleted stays in the file's free pages until it is written anew.
+                    connection.execute("VACUUM")
+        return forgotten
 
     def close(self) -> None:
         """Closes the file; the next read opens it again."""
@@ -131,22 +167,28 @@ def materialize(lake: Lake) -> StoreState:
         NotEnoughDataError: No feature_date has been computed yet.
         StorageError: The store can't be written, or another process has been writing it for ten minutes.
     """
-    path, contract = lake.settings.online_store, lake.features.customer_features
-    names = lake.features.names
-    with table_lock(lake.settings, _LOCK):
-        snapshot = lake.snapshot(contract)
+    with table_lock(lake.settings, _LOCK), closing(open_store(lake.settings)) as store:
+        snapshot = lake.snapshot(lake.features.customer_features)
         latest = _latest(snapshot)
-        with closing(OnlineStore(path)) as store:
-            before = store.state() if _is_sound(store) else None
         assert snapshot.snapshot_id is not None  # noqa: S101 - it has a feature_date
-        wanted = (latest, snapshot.snapshot_id, names)
-        if before is not None and (before.feature_date, before.snapshot_id, before.features) == wanted:
+        wanted = StoreState(latest, 0, snapshot.snapshot_id, lake.features.names)
+        before = store.state() if _is_sound(store) else None
+        if before is not None and replace(before, customers=0) == wanted:
             return before
-        with _replacing(path) as draft, closing(sqlite3.connect(draft)) as connection:
-            customers = _fill(connection, snapshot, latest, _columns(contract, names))
-            state = StoreState(latest, customers, snapshot.snapshot_id, names)
-            _describe(connection, state)
-    return state
+        return store.replace(snapshot, wanted)
+
+
+def open_store(settings: Settings) -> OnlineStore | RedisStore:
+    """The home's store: on Redis where the settings name one.
+
+    Raises:
+        StorageError: Redis's address or package can't be used.
+    """
+    if settings.redis_url is None:
+        return OnlineStore(settings.online_store)
+    from mlops_platform.inference_pipeline.online_redis import RedisStore
+
+    return RedisStore(settings.redis_url.get_secret_value())
 
 
 def forget(settings: Settings, customer_ids: Iterable[str]) -> int:
@@ -155,22 +197,8 @@ def forget(settings: Settings, customer_ids: Iterable[str]) -> int:
     Raises:
         StorageError: The store can't be written.
     """
-    path = settings.online_store
-    ids = [(name.strip(BLANKS),) for name in customer_ids]
-    with table_lock(settings, _LOCK):
-        with closing(OnlineStore(path)) as store:
-            known = store.rows([name for (name,) in ids]) if path.exists() else []
-        forgotten = sum(row is not None for row in known)
-        if forgotten:
-            with _replacing(path) as draft:
-                shutil.copyfile(path, draft)
-                with closing(sqlite3.connect(draft)) as connection:
-                    connection.executemany("DELETE FROM customers WHERE customer_id = ?", ids)
-                    connection.execute("UPDATE state SET customers = customers - ?", (forgotten,))
-                    connection.commit()
-                    # What was deleted stays in the file's free pages until it is written anew.
-                    connection.execute("VACUUM")
-    return forgotten
+    with table_lock(settings, _LOCK), closing(open_store(settings)) as store:
+        return store.forget(customer_ids)
 
 
 _SELECT = "SELECT * FROM customers WHERE customer_id = ?"
@@ -196,7 +224,7 @@ def _state(connection: sqlite3.Connection) -> StoreState:
     )
 
 
-def _is_sound(store: OnlineStore) -> bool:
+def _is_sound(store: OnlineStore | RedisStore) -> bool:
     """Whether there is a store that can be read; a damaged one is made anew."""
     try:
         return store.state() is not None
@@ -225,15 +253,22 @@ def _fill(connection: sqlite3.Connection, snapshot: TableSnapshot, latest: date,
     connection.execute("PRAGMA journal_mode = OFF")
     connection.execute(f"CREATE TABLE customers ({declared}, PRIMARY KEY (customer_id)) WITHOUT ROWID")
     marks = ", ".join("?" * len(columns))
-    names = [name for name, _ in columns]
     written = 0
-    with snapshot.relation(names, [Condition("feature_date", "=", latest)]) as (duck, view):
+    for rows in day_rows(snapshot, latest, [name for name, _ in columns], BATCH_ROWS):
+        connection.executemany(f"INSERT INTO customers VALUES ({marks})", rows)
+        written += len(rows)
+    return written
+
+
+def day_rows(
+    snapshot: TableSnapshot, day: date, names: Sequence[str], batch_rows: int
+) -> Iterator[list[tuple[Any, ...]]]:
+    """A feature_date's rows in batches, ordered by customer_id, which comes first and without blanks at its ends."""
+    with snapshot.relation(names, [Condition("feature_date", "=", day)]) as (duck, view):
         selected = ", ".join(["trim(customer_id, ?)", *map(quoted, names[1:])])
         cursor = duck.execute(f"SELECT {selected} FROM {view} ORDER BY customer_id", [BLANKS])
-        while rows := cursor.fetchmany(BATCH_ROWS):
-            connection.executemany(f"INSERT INTO customers VALUES ({marks})", rows)
-            written += len(rows)
-    return written
+        while rows := cursor.fetchmany(batch_rows):
+            yield rows
 
 
 def _describe(connection: sqlite3.Connection, state: StoreState) -> None:

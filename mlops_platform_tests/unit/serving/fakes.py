@@ -70,9 +70,9 @@ class FakePredictor:
         return next(rows.numbers(["tenure_days"]))[:, 0].clip(max=1000) / 100 - 1
 
 
-def make_answerer(home: Path, **changes: Any) -> Answerer:
+def make_answerer(home: Path, settings: Settings | None = None, **changes: Any) -> Answerer:
     """An answerer with a fake model and fake metrics."""
-    settings: Settings = load_settings(home=home)
+    settings = settings or load_settings(home=home)
     schema = RowSchema.of(settings)
     predictor = FakePredictor(schema.names, **changes)
     current: Any = SimpleNamespace(

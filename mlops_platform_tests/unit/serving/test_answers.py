@@ -139,7 +139,7 @@ def test_the_model_describes_itself_and_its_store(answerer: Answerer) -> None:
     fresh = described()["online_store"]
     assert fresh == {"feature_date": f"{today - timedelta(days=1)}", "customers": 1, "age_days": 0, "is_stale": False}
     answerer.look()
-    answerer.metrics.store_lags.assert_called_with(0)  # type: ignore[attr-defined]
+    answerer.metrics.store_lags.assert_called_with("sqlite", 0)  # type: ignore[attr-defined]
 
 
 def test_an_old_store_is_stale_and_a_damaged_one_a_problem(answerer: Answerer) -> None:

@@ -8,7 +8,14 @@ from typing import Any
 
 import uvicorn
 
-from serving.connections import MAX_HEAD_BYTES, SILENT_SECONDS, STOP_SECONDS, BoundedProtocol, PatientServer
+from serving.connections import (
+    MAX_AHEAD,
+    MAX_HEAD_BYTES,
+    SILENT_SECONDS,
+    STOP_SECONDS,
+    BoundedProtocol,
+    PatientServer,
+)
 
 DONE, BUSY = True, False
 
@@ -16,8 +23,9 @@ DONE, BUSY = True, False
 class Connection:
     """What the server sees of one."""
 
-    def __init__(self, cycle: Any = None) -> None:
+    def __init__(self, cycle: Any = None, *, is_read: bool = True) -> None:
         self.cycle = cycle
+        self.flow = SimpleNamespace(write_paused=not is_read)
         self.is_cut = False
         self.transport = SimpleNamespace(abort=self._cut)
 
@@ -57,6 +65,15 @@ def test_one_that_is_being_answered_or_asks_again_is_not() -> None:
     assert not lively.is_cut
 
 
+def test_one_whose_answer_is_not_read_is_cut_though_it_asked_more() -> None:
+    unread = Connection(request(BUSY), is_read=False)
+    patient = server(unread)
+    for second in (0.0, SILENT_SECONDS, SILENT_SECONDS + 1):
+        assert not unread.is_cut
+        patient.cut_silent(second)
+    assert unread.is_cut
+
+
 def test_answers_under_way_have_a_limit_when_it_stops() -> None:
     assert server().config.timeout_graceful_shutdown == STOP_SECONDS
     own = uvicorn.Config("none", timeout_graceful_shutdown=3)
@@ -77,8 +94,17 @@ class Wire(asyncio.Transport):
     def close(self) -> None:
         self.is_closed = True
 
+    def abort(self) -> None:
+        self.is_closed = True
+
     def is_closing(self) -> bool:
         return self.is_closed
+
+    def pause_reading(self) -> None:
+        """What was read is handed over by hand."""
+
+    def resume_reading(self) -> None:
+        """As above."""
 
 
 def send(*parts: bytes) -> tuple[Wire, bytes]:
@@ -132,3 +158,12 @@ def test_large_bodies_and_many_requests_are_no_head() -> None:
     wire, _ = send(*[LINE + b"a: " + b"y" * 1000 + b"\r\ncontent-length: 0\r\n\r\n"] * 100)
     assert wire.written.count(b"HTTP/1.1 204 ") == 100
     assert not wire.is_closed
+
+
+def test_requests_ahead_of_their_answers_are_bounded() -> None:
+    ask = LINE + b"content-length: 0\r\n\r\n"
+    wire, _ = send(ask * MAX_AHEAD)
+    assert not wire.is_closed
+    wire, _ = send(ask * (MAX_AHEAD + 2))
+    assert wire.is_closed
+    assert wire.written.count(b" 204 ") <= 1
