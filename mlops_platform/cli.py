@@ -14,8 +14,11 @@ from typing import Annotated, Any
 
 import typer
 
+from mlops_platform.cli_airflow import airflow_app
+from mlops_platform.cli_alerts import alerts_app
 from mlops_platform.cli_features import features_app
 from mlops_platform.cli_lineage import lineage, rebuild
+from mlops_platform.cli_metrics import metrics_app
 from mlops_platform.cli_models import models_app
 from mlops_platform.cli_options import EXIT_USER_ERROR, Home, reporting
 from mlops_platform.cli_options import day as _day
@@ -27,7 +30,10 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 crm_app = typer.Typer(no_args_is_help=True, help="Make or fill a CRM database.")
 app.add_typer(crm_app, name="crm")
 app.add_typer(features_app, name="features")
+app.add_typer(airflow_app, name="airflow")
+app.add_typer(metrics_app, name="metrics")
 app.add_typer(models_app, name="models")
+app.add_typer(alerts_app, name="alerts")
 
 Into = Annotated[str, typer.Option("--into", help="sqlite:///file.db or postgresql://user@host/database")]
 
@@ -362,7 +368,7 @@ def _confirm(question: str) -> None:
 
 @app.command()
 def up(home: Home = None) -> None:
-    """Start Dagster's UI and daemon, MLflow's UI and the prediction service; Ctrl-C stops all."""
+    """Start Dagster's UI and daemon, MLflow's UI, the prediction service and the metrics; Ctrl-C stops all."""
     from mlops_platform.console import out
     from mlops_platform.orchestration.processes import run_up
 

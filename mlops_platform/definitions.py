@@ -7,11 +7,13 @@ from typing import Any
 
 import dagster as dg
 
+from mlops_platform.orchestration.alert_sensors import alert_sensors
 from mlops_platform.orchestration.assets.features import feature_assets
 from mlops_platform.orchestration.assets.inference import inference_assets
 from mlops_platform.orchestration.assets.lake import lake_assets
 from mlops_platform.orchestration.assets.training import training_assets
 from mlops_platform.orchestration.executor import in_tagged_process
+from mlops_platform.orchestration.freshness import with_freshness
 from mlops_platform.orchestration.jobs import asset_jobs, schedules, sensors
 from mlops_platform.orchestration.partitions import Partitions
 from mlops_platform.orchestration.resources import make_resources
@@ -27,15 +29,18 @@ def build_definitions(settings: Settings, resources: Mapping[str, Any] | None = 
     """
     partitions = Partitions(settings)
     return dg.Definitions(
-        assets=[
-            *lake_assets(),
-            *feature_assets(partitions),
-            *training_assets(partitions),
-            *inference_assets(partitions),
-        ],
+        assets=with_freshness(
+            settings,
+            [
+                *lake_assets(),
+                *feature_assets(partitions),
+                *training_assets(partitions),
+                *inference_assets(partitions),
+            ],
+        ),
         jobs=asset_jobs(),
         schedules=schedules(partitions),
-        sensors=sensors(partitions),
+        sensors=[*sensors(partitions), *alert_sensors(partitions)],
         resources=make_resources(settings) | dict(resources or {}),
         executor=in_tagged_process,
     )

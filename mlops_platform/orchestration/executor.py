@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 
 from mlops_platform.orchestration.instance import process_tags
+from mlops_platform.orchestration.run_cost import metered
 
 
 class _Tagging(dg.Executor):
@@ -26,9 +27,10 @@ class _Tagging(dg.Executor):
         return self._inner.retries
 
     def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[dg.DagsterEvent]:
-        """Tags the run, then executes it."""
+        """Tags the run, executes it, and tags it with what it cost."""
         plan_context.instance.add_run_tags(plan_context.run_id, process_tags())
-        yield from self._inner.execute(plan_context, execution_plan)
+        with metered(plan_context.instance, plan_context.run_id):
+            yield from self._inner.execute(plan_context, execution_plan)
 
 
 _CONFIG: Any = dg.in_process_executor.config_schema

@@ -3,7 +3,7 @@
 A job holds one kind of partition plus unpartitioned assets. Does not belong here: the assets.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +15,7 @@ from mlops_platform.inference_pipeline.prediction_log import last_written
 from mlops_platform.orchestration.executor import in_tagged_process
 from mlops_platform.orchestration.instance import reap
 from mlops_platform.orchestration.partitions import Partitions
+from mlops_platform.orchestration.task_commands import platform_command
 from mlops_platform.storage.lake import Lake
 from mlops_platform.storage.maintenance import maintain, referenced_snapshots
 
@@ -25,6 +26,12 @@ PREDICTION_LOG = "ingest_prediction_log"
 MAINTENANCE = "table_maintenance"
 
 CADENCE = {INGEST: "30 0 * * *", TRAINING: "0 2 * * *", INFERENCE: "0 */6 * * *", MAINTENANCE: "0 4 * * 0"}
+
+# What Airflow starts where it is the orchestrator; ingestion and maintenance are Dagster's on any home.
+AIRFLOW_JOBS = frozenset({TRAINING, INFERENCE})
+
+# Twice more for a run whose process died, which the reaper has failed; a step that failed would only fail again.
+_RETRIES = {"dagster/max_retries": "2", "dagster/retry_on_asset_or_op_failure": "false"}
 
 _SELECTION: dict[str, Sequence[Sequence[str]]] = {
     INGEST: (
@@ -73,41 +80,47 @@ def table_maintenance() -> None:
     maintain_tables()
 
 
+def asset_keys(job: str) -> list[dg.AssetKey]:
+    """The assets that a job makes."""
+    return [dg.AssetKey(list(key)) for key in _SELECTION[job]]
+
+
 def asset_jobs() -> list[Any]:
     """Every job."""
     made = [
         dg.define_asset_job(
             name,
-            selection=dg.AssetSelection.assets(*(dg.AssetKey(list(key)) for key in keys)),
+            selection=dg.AssetSelection.assets(*asset_keys(name)),
             executor_def=in_tagged_process,
             description=_WORDS[name],
+            tags=_RETRIES,
         )
-        for name, keys in _SELECTION.items()
+        for name in _SELECTION
     ]
-    return [*made, table_maintenance]
+    return [*made, table_maintenance, platform_command]
 
 
 def schedules(partitions: Partitions) -> list[dg.ScheduleDefinition]:
-    """One schedule a job, in the business time zone."""
-    zone = partitions.settings.zone
-
-    def day(instant: datetime) -> str:
-        return partitions.day_key(clock.last_complete_day(partitions.instant(instant), zone))
-
-    def tick(instant: datetime) -> str:
-        return partitions.tick_key(clock.last_ended_tick(partitions.instant(instant), zone))
-
-    keys = {INGEST: day, TRAINING: day, INFERENCE: tick}
-    made = [_schedule(partitions, name, key) for name, key in keys.items()]
+    """One schedule a job, in the business time zone; none for what Airflow starts where it is the orchestrator."""
+    elsewhere = AIRFLOW_JOBS if partitions.settings.orchestrator == "airflow" else frozenset()
+    made = [_schedule(partitions, name) for name in (INGEST, TRAINING, INFERENCE) if name not in elsewhere]
     weekly = dg.ScheduleDefinition(
         job_name=MAINTENANCE, cron_schedule=CADENCE[MAINTENANCE], execution_timezone=partitions.settings.timezone
     )
     return [*made, weekly]
 
 
-def _schedule(partitions: Partitions, name: str, key_of: Callable[[datetime], str]) -> dg.ScheduleDefinition:
+def scheduled_key(partitions: Partitions, job: str, instant: datetime) -> str:
+    """Key of the partition that a scheduled job works on at an instant: the last day, or tick, that has ended."""
+    at, zone = partitions.instant(instant), partitions.settings.zone
+    if job == INFERENCE:
+        return partitions.tick_key(clock.last_ended_tick(at, zone))
+    return partitions.day_key(clock.last_complete_day(at, zone))
+
+
+def _schedule(partitions: Partitions, name: str) -> dg.ScheduleDefinition:
     def requests(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-        key = key_of(context.scheduled_execution_time)
+        key = scheduled_key(partitions, name, context.scheduled_execution_time)
         return dg.RunRequest(run_key=key, partition_key=key)
 
     return dg.ScheduleDefinition(

@@ -1,4 +1,4 @@
-"""`mlops up`: Dagster's UI and daemon, MLflow's UI and the prediction service as child processes on loopback.
+"""`mlops up`: Dagster's UI and daemon, MLflow's UI, the service and the exporter as child processes on loopback.
 
 Does not belong here: what they serve.
 """
@@ -21,7 +21,7 @@ from mlops_platform.settings import child_environment
 if TYPE_CHECKING:
     from mlops_platform.settings import Settings
 
-PORTS = {"Dagster": 3001, "MLflow": 5000, "service": 8000}
+PORTS = {"Dagster": 3001, "MLflow": 5000, "service": 8000, "metrics": 9101}
 STOP_SECONDS = 20
 HOST = "127.0.0.1"
 
@@ -73,6 +73,11 @@ def services(settings: Settings, workspace: Path) -> list[Service]:
             "Prediction service",
             (str(binaries / "bentoml"), "serve", "serving.service:ChurnService", *listen, str(PORTS["service"])),
             f"http://{HOST}:{PORTS['service']}",
+        ),
+        Service(
+            "Metrics",
+            (str(binaries / "mlops"), "metrics", "serve", *listen, str(PORTS["metrics"])),
+            f"http://{HOST}:{PORTS['metrics']}",
         ),
     ]  # fmt: skip
 

@@ -15,6 +15,7 @@ import dagster as dg
 
 from mlops_platform.errors import PlatformError
 from mlops_platform.orchestration.instance import process_tags
+from mlops_platform.orchestration.run_cost import metered
 
 Progress = Callable[[str], None]
 
@@ -59,6 +60,7 @@ class Runner:
         only: Sequence[dg.AssetKey] | None = None,
         note: str = "",
         config: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> dg.ExecuteInProcessResult:
         """Executes a job, or some of its assets, for one partition.
 
@@ -76,15 +78,19 @@ class Runner:
 
         self._instance.add_event_listener(run_id, watch)
         try:
-            result = self._definitions.resolve_job_def(job).execute_in_process(
-                instance=self._instance,
-                run_id=run_id,
-                partition_key=partition,
-                asset_selection=list(only) if only is not None else None,
-                tags=process_tags(),
-                # Failures are told once, by the command; the run's own log is in the UI.
-                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}, "ops": dict(config or {})},
-            )
+            with metered(self._instance, run_id):
+                result = self._definitions.resolve_job_def(job).execute_in_process(
+                    instance=self._instance,
+                    run_id=run_id,
+                    partition_key=partition,
+                    asset_selection=list(only) if only is not None else None,
+                    tags={**process_tags(), **(tags or {})},
+                    # Failures are told once, by the command; the run's own log is in the UI.
+                    run_config={
+                        "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+                        "ops": dict(config or {}),
+                    },
+                )
         except Exception as error:
             mendable = _mendable(error)
             if mendable is error:

@@ -66,6 +66,7 @@ JOBS = {
     "ml_batch_inference_pipeline": TICKS,
     "ingest_prediction_log": {"ml/online_predictions"},
     "table_maintenance": set(),
+    "platform_command": set(),
 }
 EVERY_TABLE = {"schema", "key_is_unique", "no_nulls", "values_in_contract"}
 SILVER = {"rows_accounted_for", "rejected_share", "data_ready"}
@@ -75,10 +76,10 @@ MORE_CHECKS = {
     "feature_store/customer_features": {"rows_in_range"},
     "ml/predictions": {"rows_in_range"},
     "ml/online_predictions": {"lines_are_predictions"},
-    "monitoring/drift_report": {"rows_in_range"},
+    "monitoring/drift_report": {"rows_in_range", "no_drift"},
     "monitoring/performance_report": {"rows_in_range"},
 }
-NON_BLOCKING = {"data_ready", "lines_are_predictions"}
+NON_BLOCKING = {"data_ready", "lines_are_predictions", "no_drift"}
 
 
 @pytest.fixture(scope="module")
@@ -223,6 +224,7 @@ class TestJobs:
         assert (ticks.cron_schedule, ticks.fmt) == ("0 */6 * * *", "%Y-%m-%d-%H:%M")
         assert found["ingest_prediction_log"] is None
         assert found["table_maintenance"] is None
+        assert found["platform_command"] is None
 
     def test_everything_runs_in_this_process(self, defs: dg.Definitions) -> None:
         assert {defs.resolve_job_def(name).executor_def.name for name in JOBS} == {"in_process"}
@@ -231,7 +233,8 @@ class TestJobs:
 class TestSensors:
     def test_the_prediction_log_starts_a_run_when_it_has_grown(self, home: Settings) -> None:
         definitions = build_definitions(home)
-        assert {s.name for s in definitions.get_repository_def().sensor_defs} == {"prediction_log_sensor", "reaper"}
+        names = {sensor.name for sensor in definitions.get_repository_def().sensor_defs}
+        assert names == {"prediction_log_sensor", "reaper", "run_alerts", "late_alerts", "drift_retraining"}
         sensor = definitions.resolve_sensor_def("prediction_log_sensor")
         assert sensor.job_name == "ingest_prediction_log"
         assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
