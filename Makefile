@@ -67,6 +67,11 @@ test-drift: setup ## Run the drift proofs whole: 200 draws a rate, 200 hostile t
 	@FULL_PROOFS=1 $(BIN)/python -m pytest mlops_platform_tests/unit/monitoring/test_drift.py \
 		mlops_platform_tests/integration/test_hostile_drift.py $(ARGS)
 
+.PHONY: test-airflow
+test-airflow: setup ## Run the DAG pack on real Airflow, which gets .venv-airflow (FULL_PROOFS=1: both DAGs on both runners)
+	@$(BIN)/python -m tools.airflow_env
+	@AIRFLOW_PROOFS=1 $(BIN)/python -m pytest -n 2 --dist loadfile mlops_platform_tests/airflow $(ARGS)
+
 .PHONY: check
 check: setup ## Run ruff, mypy and the architecture tests
 	$(BIN)/ruff check .
@@ -74,6 +79,7 @@ check: setup ## Run ruff, mypy and the architecture tests
 	$(BIN)/mypy
 	$(BIN)/mypy tools
 	$(BIN)/python -m tools.make_docs --check
+	$(BIN)/mlops airflow generate --check
 	$(BIN)/python -m tools.make_dashboards --check
 	$(BIN)/python -m pytest mlops_platform_tests/architecture
 
@@ -113,9 +119,13 @@ bench-serving: setup ## Measure the service's requests/s and CPU beside an echo,
 lock: ## Compile both locks from pyproject.toml and show what changed (ARGS=--upgrade for newer versions)
 	@python=$$(PYTHON='$(PYTHON)' tools/find-python) && "$$python" -m tools.make_lock $(ARGS)
 
+.PHONY: lock-airflow
+lock-airflow: setup ## Compile Airflow's lock from deploy/airflow/requirements.in (ARGS=--upgrade for newer versions)
+	@$(BIN)/python -m tools.airflow_env lock $(ARGS)
+
 .PHONY: clean
 clean: ## Remove .venv, caches and builds; the platform's home .mlops stays
-	rm -rf .venv .venv-engines .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+	rm -rf .venv .venv-engines .venv-airflow .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: clean-home

@@ -28,14 +28,15 @@ def metrics_serve(
     every: Annotated[float, typer.Option("--every", min=0.1, help="Seconds between two looks at the tables.")] = 15.0,
     home: Home = None,
 ) -> None:
-    """Answer Prometheus with what the tables and runs of this home say, until Ctrl-C."""
+    """Answer Prometheus with what the tables and runs of this home say, and show drift reports, until Ctrl-C."""
     from mlops_platform.console import out
     from mlops_platform.monitoring.exporter import serving
 
-    exporter, stop = _exporter(settings(home)), threading.Event()
+    chosen, stop = settings(home), threading.Event()
+    exporter = _exporter(chosen)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with serving(exporter, host, port) as found:
+    with serving(exporter, chosen.reports, host, port) as found:
         out.print(f"metrics on http://{host}:{found}/metrics; Ctrl-C stops", highlight=False, soft_wrap=True)
         while not stop.is_set():
             # When it was looked at is the machine's time, whatever day MLOPS_AS_OF says it is.

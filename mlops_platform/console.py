@@ -44,7 +44,7 @@ def progress(is_quiet: bool = False) -> Iterator[Callable[[str], None]]:
         with err.status("starting") as status:
             yield lambda line: status.update(escape(line))
     else:
-        yield lambda line: err.print(f"· {line}", markup=False, highlight=False)
+        yield lambda line: err.print(f"· {line}", markup=False, highlight=False, soft_wrap=True)
 
 
 def print_demo(demo: Demo, next_steps: Mapping[str, str]) -> None:

@@ -75,8 +75,10 @@ class Settings(BaseSettings):
     orchestrator: Literal["dagster", "airflow"] = Field(
         "dagster", description="Whose schedules start training and batch inference; ingestion stays Dagster's."
     )
-    dagster_url: str = Field(
-        "http://127.0.0.1:3001", description="Address of Dagster's UI, for links to a run."
+    dagster_url: str = Field("http://127.0.0.1:3001", description="Address of Dagster's UI, for links to a run.")
+    reports_url: str = Field(
+        "http://127.0.0.1:9101/reports",
+        description="Where `mlops metrics serve` shows drift reports, for links to them.",
     )
     memory_limit_mb: int = Field(768, ge=128, description="Memory that DuckDB or Spark may use in one process, in MB.")
     catalog_url: str | None = Field(

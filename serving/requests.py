@@ -88,7 +88,7 @@ def read_request(body: bytes, schema: RowSchema) -> PredictRequest:
     try:
         features = _decoder(schema.row_type, MAX_ROWS)(body).features
         return PredictRequest(features, True) if isinstance(features, list) else PredictRequest([features], False)
-    except (MsgspecError, RecursionError):
+    except (MsgspecError, RecursionError, UnicodeDecodeError):
         # Wrong, or only not as usual (`3.0` for an integer, customers): read again by what can say which.
         document = _members(_parsed(body))
     if "customer_id" in document:

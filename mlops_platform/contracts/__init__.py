@@ -14,6 +14,7 @@ from mlops_platform.contracts.lake import (
 )
 from mlops_platform.contracts.ml import (
     DRIFT,
+    NOT_SCORED,
     ONLINE_PREDICTIONS,
     PERFORMANCE,
     PREDICTIONS,
@@ -39,6 +40,7 @@ def all_contracts(features: FeatureSet = STANDARD) -> dict[str, TableContract]:
         features.training_set,
         PROMOTIONS,
         PREDICTIONS,
+        NOT_SCORED,
         ONLINE_PREDICTIONS,
         DRIFT,
         PERFORMANCE,
@@ -51,6 +53,7 @@ __all__ = [
     "BRONZE_TRANSACTIONS",
     "DRIFT",
     "ERASURES",
+    "NOT_SCORED",
     "ONLINE_PREDICTIONS",
     "PERFORMANCE",
     "PREDICTIONS",

@@ -9,6 +9,8 @@ DATE, TIMESTAMP, BOOLEAN = ColumnType.DATE, ColumnType.TIMESTAMP, ColumnType.BOO
 
 TARGET = "churned"
 SPLITS = ("train", "validation", "test")
+BATCH, ONLINE = "batch", "online"
+ALL_SEGMENTS = "all"
 
 PROMOTED, REFUSED, MANUAL, ROLLED_BACK, WITHDRAWN = "promoted", "refused", "manual", "rolled_back", "withdrawn"
 
@@ -92,6 +94,31 @@ PREDICTIONS = TableContract(
     volatile=frozenset({"_created_at", "inference_latency_ms"}),
 )
 
+OUTSIDE_POPULATION = "outside_population"
+
+NOT_SCORED = TableContract(
+    name="ml.not_scored",
+    description="Customers with features that a tick did not score, and why: one row a customer and 6-hour tick.",
+    columns=(
+        Column("customer_id", STRING, "Customer"),
+        Column("feature_date", DATE, "Local day at whose end the features hold"),
+        Column("tick", TIMESTAMP, "Start of the 6-hour window"),
+        Column(
+            "reason",
+            STRING,
+            "Why: no purchase in the days that make the population",
+            isin=(OUTSIDE_POPULATION,),
+        ),
+        Column("feature_snapshot_id", LONG, "Iceberg snapshot of the features"),
+        _CREATED_AT,
+    ),
+    key=("tick", "customer_id"),
+    partitions=(Partition("tick", "day"),),
+    replace=Replace.RANGE,
+    range_column="tick",
+    volatile=frozenset({"_created_at"}),
+)
+
 ONLINE_PREDICTIONS = TableContract(
     name="ml.online_predictions",
     description="Predictions the online service answered, from its prediction log.",
@@ -142,22 +169,52 @@ DRIFT = TableContract(
 
 PERFORMANCE = TableContract(
     name="monitoring.performance",
-    description="How predictions turned out once their labels had matured, by day of maturity and model version.",
+    description="How predictions turned out once their labels had matured, by feature_date, model version, source and "
+    "segment. Before that an estimate stands in the row's place; look at is_estimate.",
     columns=(
-        Column("report_date", DATE, "Local day on which the labels had matured"),
-        Column("feature_date", DATE, "feature_date of the predictions"),
+        Column("report_date", DATE, "Local day at whose end the labels have matured: feature_date + horizon"),
+        Column("feature_date", DATE, "feature_date of the predictions; online: the local day before the answer"),
         _MODEL_NAME,
         _MODEL_VERSION,
-        Column("rows", LONG, "Predictions with a label", ge=0),
+        Column("rows", LONG, "Customers with a prediction and a label; of an estimate: with a prediction", ge=0),
         _probability("churn_rate", "Share of customers that churned"),
         _probability("accuracy", "Share of right predictions"),
         _probability("f1", "F1 of the churned class"),
         Column("roc_auc", DOUBLE, "ROC-AUC; null when only one class occurred", nullable=True, ge=0, le=1),
         _probability("brier", "Mean squared error of the probability"),
         _CREATED_AT,
+        Column(
+            "source",
+            STRING,
+            "batch: of ml.predictions; online: of ml.online_predictions; null: batch, from before there were both",
+            nullable=True,
+            isin=(BATCH, ONLINE),
+        ),
+        Column("segment", STRING, "customer_segment, or all; null: all, from before segments", nullable=True),
+        Column(
+            "is_estimate",
+            BOOLEAN,
+            "The labels had not matured: every figure is what the probabilities let expect; null: false, from before "
+            "there were estimates",
+            nullable=True,
+        ),
+        _figure("accuracy_lower", "Lower 95 % bound of accuracy (Wilson); null for an estimate"),
+        _figure("accuracy_upper", "Upper 95 % bound of accuracy (Wilson); null for an estimate"),
+        _figure("f1_lower", "Lower 95 % bound of F1 (Wilson); null for an estimate, and where F1 has no case"),
+        _figure("f1_upper", "Upper 95 % bound of F1 (Wilson); null for an estimate, and where F1 has no case"),
+        _figure("roc_auc_lower", "Lower 95 % bound of ROC-AUC (DeLong); null for an estimate, and where it has none"),
+        _figure("roc_auc_upper", "Upper 95 % bound of ROC-AUC (DeLong); null for an estimate, and where it has none"),
+        Column(
+            "rows_without_customer",
+            LONG,
+            "Predictions left out of the row, since they name no customer or one that silver.transactions lacks; null "
+            "but in the segment all",
+            nullable=True,
+            ge=0,
+        ),
     ),
-    key=("report_date", "model_name", "model_version"),
+    key=("feature_date", "model_name", "model_version", "source", "segment"),
     replace=Replace.RANGE,
-    range_column="report_date",
+    range_column="feature_date",
     volatile=frozenset({"_created_at"}),
 )

@@ -1,35 +1,49 @@
 """Batch inference: scores the population of one feature_date for one 6-hour tick.
 
-Does not belong here: the scoring itself (`predictor.py`), monitoring.
+`python -m mlops_platform.inference_pipeline.batch` does it for the last complete tick. Does not belong here: the
+scoring itself (`predictor.py`), rows that a user gives (`batch_input.py`), the call (`batch_pipeline.py`), monitoring.
 """
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
-from datetime import date, datetime
-from time import perf_counter
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from mlops_platform.contracts import PREDICTIONS, load_feature_set
+from mlops_platform.contracts import NOT_SCORED, PREDICTIONS, load_feature_set
+from mlops_platform.contracts.ml import OUTSIDE_POPULATION
+from mlops_platform.contracts.schemas import arrow_schema
 from mlops_platform.errors import NotEnoughDataError
-from mlops_platform.feature_pipeline.versions import require_computed
+from mlops_platform.inference_pipeline.batch_scoring import (
+    SCORING_ROWS,
+    Tally,
+    filled,
+    prediction_id_sql,
+    scored_batches,
+)
 from mlops_platform.inference_pipeline.validation import require_declared
 from mlops_platform.storage.conditions import Condition
-from mlops_platform.storage.duck import quoted, session
+from mlops_platform.storage.duck import quoted
 from mlops_platform.storage.publish import Draft
+from mlops_platform.storage.read import scalar
+from mlops_platform.storage.rows import BATCH_ROWS, gather
 from mlops_platform.training_pipeline.labels import population_sql
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    import duckdb
+    import pyarrow as pa
+
+    from mlops_platform.inference_pipeline.predictor import Predictor
+    from mlops_platform.settings import Settings
+    from mlops_platform.storage.read import TableSnapshot
+    from mlops_platform.storage.rows import Rows
 
 # Enough for the effect size the drift decision looks for, small enough for any number of customers.
 MAX_REFERENCE_ROWS = 20_000
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import pyarrow as pa
-
-    from mlops_platform.inference_pipeline.predictor import Predictor, Scores
-    from mlops_platform.settings import Settings
-    from mlops_platform.storage.read import TableSnapshot
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,31 +82,6 @@ def inference_input(settings: Settings, features: TableSnapshot, feature_date: d
     return InferenceInput(feature_date, features.snapshot_id, inside, total - inside)
 
 
-def population_rows(settings: Settings, features: TableSnapshot, feature_date: date, names: Sequence[str]) -> pa.Table:
-    """The population at a feature_date, ordered by customer_id.
-
-    Args:
-        settings: Population, memory.
-        features: Snapshot of feature_store.customer_features.
-        feature_date: The day.
-        names: The features to read.
-
-    Returns:
-        customer_id, feature_date and the features.
-
-    Raises:
-        ModelError: A feature is not declared.
-        NotEnoughDataError: The rows were computed before one was declared.
-    """
-    require_declared(names, load_feature_set(settings.features_module).names)
-    cells = ", ".join(map(quoted, ("customer_id", "feature_date", *names)))
-    with features.relation(where=[Condition("feature_date", "=", feature_date)]) as (duck, view):
-        population = population_sql(settings.population_days)
-        rows = duck.sql(f"SELECT {cells} FROM {view} WHERE {population} ORDER BY customer_id").to_arrow_table()
-    require_computed(rows, names)
-    return rows
-
-
 def predictions(
     settings: Settings,
     predictor: Predictor,
@@ -101,8 +90,12 @@ def predictions(
     feature_date: date,
     tick: datetime,
     created_at: datetime,
+    note: Callable[[str], object] | None = None,
+    batch_rows: int = SCORING_ROWS,
 ) -> Draft:
-    """Predictions of a tick, one row a customer of the population.
+    """Predictions of a tick, one row a customer of the population, in the feature store's order.
+
+    Who was not scored goes with them as rows of ml.not_scored.
 
     Args:
         settings: Population, memory.
@@ -111,58 +104,81 @@ def predictions(
         feature_date: The rows to score.
         tick: Start of the 6-hour window.
         created_at: Instant written to `_created_at`.
+        note: Is told of the progress, every million rows.
+        batch_rows: Rows scored at once.
+
+    Raises:
+        ModelError: A feature of the model is not declared.
+        NotEnoughDataError: The rows were computed before one was declared.
     """
-    rows = population_rows(settings, features, feature_date, predictor.feature_names)
-    start = perf_counter()
-    scores = predictor.score(rows)
-    latency_ms = (perf_counter() - start) * 1000 / max(rows.num_rows, 1)
+    require_declared(predictor.feature_names, load_feature_set(settings.features_module).names)
     constants = {
-        "version": predictor.model.version,
-        "name": predictor.model.name,
         "tick": tick,
-        "latency": latency_ms,
-        "snapshot": features.snapshot_id,
-        "at": created_at,
+        "model_name": predictor.model.name,
+        "model_version": predictor.model.version,
+        "feature_snapshot_id": features.snapshot_id,
+        "_created_at": created_at,
     }
+    population = population_sql(settings.population_days)
+    microseconds = (tick - _EPOCH) // timedelta(microseconds=1)
+    identity = prediction_id_sql(feature_date, predictor.model.version, str(microseconds))
+    with features.relation(where=[Condition("feature_date", "=", feature_date)]) as (duck, view):
+        not_scored = _not_scored(settings, duck, f"SELECT * FROM {view} WHERE NOT ({population})", constants)
+        inside = f"FROM {view} WHERE {population}"
+        tally = Tally(note, scalar(duck, f"SELECT count(*) {inside}"))
+        reader = duck.sql(f"SELECT *, {identity} AS prediction_id {inside}")
+        rows = gather(settings, PREDICTIONS, _scored(predictor, reader, constants, tally, batch_rows))
     return Draft(
         PREDICTIONS,
-        _with_scores(settings, rows, scores, constants),
+        rows,
         scope=(Condition("tick", "=", tick),),
         properties={
             "model-version": predictor.model.version,
             "feature-snapshot-id": str(features.snapshot_id),
             "feature-date": feature_date.isoformat(),
         },
-        figures={
-            "scored": rows.num_rows,
-            "predicted_churn": int(scores.prediction.sum()),
-            "mean_probability": float(scores.probability.mean()) if rows.num_rows else 0.0,
-        },
+        figures={**tally.figures, "not_scored": not_scored.num_rows},
+        quarantine=Draft(NOT_SCORED, not_scored, scope=(Condition("tick", "=", tick),)),
     )
 
 
-def _with_scores(settings: Settings, rows: pa.Table, scores: Scores, constants: dict[str, Any]) -> pa.Table:
+def _scored(
+    predictor: Predictor,
+    customers: duckdb.DuckDBPyRelation,
+    constants: Mapping[str, Any],
+    tally: Tally,
+    batch_rows: int,
+) -> pa.RecordBatchReader:
+    """The rows of ml.predictions for customers with their features and prediction_id."""
     import pyarrow as pa
 
-    scored = pa.table(
-        {
-            "customer_id": rows.column("customer_id"),
-            "feature_date": rows.column("feature_date"),
-            "churn_probability": scores.probability,
-            "prediction": scores.prediction,
-            "confidence": scores.confidence,
-        }
+    names = ("prediction_id", "customer_id", "feature_date", *predictor.feature_names)
+    batches = scored_batches(
+        predictor,
+        customers.select(*map(quoted, names)).to_arrow_reader(batch_rows),
+        schema=arrow_schema(PREDICTIONS),
+        constants=constants,
+        tally=tally,
+        batch_rows=batch_rows,
     )
-    with session(settings) as duck:
-        duck.register("scored", scored)
-        return duck.sql(
-            """SELECT md5(concat_ws('/', customer_id, feature_date, $version, epoch_us($tick))) AS prediction_id,
-                customer_id, feature_date, $tick::TIMESTAMPTZ AS tick, $name AS model_name, $version AS model_version,
-                churn_probability, prediction, confidence, $latency::DOUBLE AS inference_latency_ms,
-                $snapshot::BIGINT AS feature_snapshot_id, $at::TIMESTAMPTZ AS _created_at
-            FROM scored""",
-            params=constants,
-        ).to_arrow_table()
+    return pa.RecordBatchReader.from_batches(arrow_schema(PREDICTIONS), batches)
+
+
+def _not_scored(
+    settings: Settings, duck: duckdb.DuckDBPyConnection, customers: str, constants: Mapping[str, Any]
+) -> Rows:
+    """The rows of ml.not_scored for a query of customers outside the population."""
+    import pyarrow as pa
+
+    schema = arrow_schema(NOT_SCORED)
+    constants = {**constants, "reason": OUTSIDE_POPULATION}
+
+    def rows() -> Iterator[pa.RecordBatch]:
+        for batch in duck.sql(f"SELECT customer_id, feature_date FROM ({customers})").to_arrow_reader(BATCH_ROWS):
+            columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+            yield from filled(schema, columns, constants, batch.num_rows).to_batches()
+
+    return gather(settings, NOT_SCORED, pa.RecordBatchReader.from_batches(schema, rows()))
 
 
 def reference_rows(settings: Settings, predictor: Predictor, training: TableSnapshot) -> pa.Table:
@@ -184,3 +200,9 @@ def reference_rows(settings: Settings, predictor: Predictor, training: TableSnap
             f"LIMIT {MAX_REFERENCE_ROWS}"
         ).to_arrow_table()
     return rows.append_column("churn_probability", [predictor.score(rows).probability])
+
+
+if __name__ == "__main__":
+    from mlops_platform.inference_pipeline.batch_pipeline import main
+
+    sys.exit(main())

@@ -31,7 +31,7 @@ def row_type(rules: Sequence[Rule]) -> type[msgspec.Struct]:
 def body_decoder(row: type[msgspec.Struct], max_rows: int) -> Callable[[bytes], Any]:
     """Reads `{"features": {…}}` and `{"features": [{…}, …]}` as an object with `features`: a row, or a list of them.
 
-    What it raises for any other body is a `msgspec.MsgspecError` or a `RecursionError`.
+    What it raises for any other body is a `msgspec.MsgspecError`, a `RecursionError` or a `UnicodeDecodeError`.
     """
     rows: Any = Annotated[list[row], msgspec.Meta(min_length=1, max_length=max_rows)]  # type: ignore[valid-type]
     either: Any = Union[row, rows]  # noqa: UP007 - made of values, not of names

@@ -118,10 +118,12 @@ class RowSchema:
     def describe(self) -> list[dict[str, Any]]:
         """Each feature's name, type, unit, meaning and limits, as plain data."""
         found = []
-        for column in self.columns:
+        for column, rule in zip(self.columns, self.rules, strict=True):
             facts: dict[str, Any] = {"name": column.name, "type": _type_name(column), "meaning": column.meaning}
-            limits = {"unit": column.unit, "minimum": column.ge, "maximum": column.le}
-            facts |= {key: value for key, value in limits.items() if value is not None}
+            if column.unit is not None:
+                facts["unit"] = column.unit
+            if not rule.is_text:
+                facts |= {"minimum": rule.low, "maximum": rule.high}
             if column.isin is not None:
                 facts["allowed"] = list(column.isin)
             found.append(facts)

@@ -4,8 +4,8 @@ Belongs here: the decision, as a pure function of two Arrow tables. Does not bel
 (`two_samples.py`), drawing the report (`report.py`), storing results, alerting.
 
 A column drifts when the difference is both real and large enough to matter:
-    numeric      two-sample Kolmogorov-Smirnov test; effect = the KS statistic (largest gap between the two
-                 cumulative shares)
+    numeric      two-sample Kolmogorov-Smirnov test; effect = the larger of the KS statistic (largest gap between the
+                 two cumulative shares) and Cliff's delta (how much more often one side's value is the larger)
     categorical  chi² test of homogeneity; effect = Cramér's V (see `cramers_v`)
     decision     significant after Holm's correction at the family-wise level `drift_threshold`, AND effect ≥
                  `effect_limit`. Significance alone flags differences nobody cares about once there are a million rows;
@@ -88,6 +88,25 @@ class DriftResult:
     problems: tuple[str, ...]
     drift_threshold: float
     effect_limit: float
+
+    @property
+    def drifted(self) -> tuple[str, ...]:
+        """Names of the columns that drifted, in the order asked."""
+        return tuple(column.column for column in self.columns if column.drifted)
+
+
+def kind_of(found: pa.DataType) -> Kind | None:
+    """How a column of a type is compared where nothing else says: numbers as such, texts and truth values by value.
+
+    None: not at all, such as dates.
+    """
+    if pa.types.is_dictionary(found):
+        return kind_of(found.value_type)
+    if pa.types.is_boolean(found) or pa.types.is_null(found):
+        return "categorical"
+    if _is_number(found):
+        return "numeric"
+    return "categorical" if _is_category(found) and not pa.types.is_temporal(found) else None
 
 
 def detect_drift(

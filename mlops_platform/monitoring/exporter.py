@@ -14,17 +14,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, make_wsgi_app, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from mlops_platform.errors import InputError
 from mlops_platform.monitoring.metrics import Family, Figure, Source
+from mlops_platform.monitoring.report_pages import with_reports
 from mlops_platform.settings import mask_secrets
 
 if TYPE_CHECKING:
     from datetime import datetime
+    from pathlib import Path
 
 LOGGER = logging.getLogger("mlops.exporter")
 
@@ -118,11 +120,12 @@ def registry_of(exporter: Exporter) -> CollectorRegistry:
 
 
 @contextmanager
-def serving(exporter: Exporter, host: str, port: int) -> Iterator[int]:
-    """Answers GET /metrics in threads of its own until the end of the block.
+def serving(exporter: Exporter, reports: Path, host: str, port: int) -> Iterator[int]:
+    """Answers GET /metrics, and /reports/NAME.html, in threads of its own until the end of the block.
 
     Args:
         exporter: What to answer from.
+        reports: Folder of the drift reports' pages.
         host: Address to listen on.
         port: Port; 0: a free one.
 
@@ -132,14 +135,16 @@ def serving(exporter: Exporter, host: str, port: int) -> Iterator[int]:
     Raises:
         InputError: It can't listen there.
     """
+    registry = registry_of(exporter)
     try:
-        server, thread = start_http_server(port, host, registry_of(exporter))
+        server, thread = start_http_server(port, host, registry)
     except (OSError, OverflowError) as error:
         raise InputError(
             f"the exporter can't listen on {host}:{port}: {error}",
             expected="a free port, and an address of this machine",
             hint="choose another with --port.",
         ) from error
+    server.set_app(with_reports(make_wsgi_app(registry), reports))
     try:
         yield int(server.server_port)
     finally:

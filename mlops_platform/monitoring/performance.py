@@ -1,110 +1,128 @@
-"""Performance once labels have matured: what was predicted against what happened.
+"""Performance of predictions: measured once their labels have matured, and until then estimated.
 
-Report date R covers the batch predictions whose feature_date is R − horizon: that is the day their label windows end.
-Does not belong here: estimates before labels mature, drift.
+A label of feature_date D has matured when D + horizon ≤ as_of, the last complete local day that silver has reached:
+before, customers would count as churned whose purchases were not ingested yet. Does not belong here: drift, how rows
+are read (`performance_outcomes.py`) and figures computed (`performance_figures.py`).
 """
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Any
 
 from mlops_platform.contracts import PERFORMANCE
+from mlops_platform.contracts.ml import ALL_SEGMENTS, BATCH, ONLINE
 from mlops_platform.contracts.schemas import arrow_schema
-from mlops_platform.storage.conditions import Condition, day_range
+from mlops_platform.monitoring.performance_figures import figures, sums
+from mlops_platform.monitoring.performance_outcomes import Tables, label, name_customers, open_customers, scored
+from mlops_platform.storage.conditions import Condition
 from mlops_platform.storage.duck import session
 from mlops_platform.storage.publish import Draft
-from mlops_platform.storage.read import register
-from mlops_platform.training_pipeline.labels import label_sql
 
 if TYPE_CHECKING:
     from datetime import date, datetime
 
+    from duckdb import DuckDBPyConnection
+
     from mlops_platform.settings import Settings
-    from mlops_platform.storage.read import TableSnapshot
+
+__all__ = ["Tables", "performance_report"]
 
 
 def performance_report(
-    settings: Settings,
-    predictions: TableSnapshot,
-    transactions: TableSnapshot,
-    *,
-    first: date,
-    last: date,
-    created_at: datetime,
+    settings: Settings, tables: Tables, *, first: date, last: date, as_of: date, created_at: datetime
 ) -> Draft:
-    """Metrics of every model version whose predictions matured on the report dates from `first` to `last`.
+    """Metrics of the predictions that the report dates from `first` to `last` are about.
 
-    A customer scored at several ticks of one day counts once, with the day's last prediction.
+    Report date R is about feature_date R − horizon, whose labels end that day; about R − 1 and R, the predictions of
+    the last day, which are estimated; and about whatever was estimated earlier and has matured by now. A customer
+    predicted several times for a feature_date counts once for each source and model version, with the last prediction.
+
+    Args:
+        settings: Horizon, time zone, memory, key of the customers' hashes.
+        tables: What is read.
+        first: First report date.
+        last: Last report date.
+        as_of: Last complete local day; labels reach no further than silver's last day with a transaction, either.
+        created_at: Instant written to `_created_at`.
 
     Returns:
-        A draft with one row a report date and model version; none for a day without matured predictions.
+        A draft with, for every feature_date that has predictions, a row for each model version, source and segment.
     """
     import pyarrow as pa
 
-    rows: list[dict[str, Any]] = []
-    for number in range((last - first).days + 1):
-        report_date = first + timedelta(days=number)
-        feature_date = report_date - timedelta(days=settings.horizon_days)
-        rows += [
-            {
-                "report_date": report_date,
-                "feature_date": feature_date,
-                "model_name": name,
-                "model_version": version,
-                **_metrics(labels, predicted, probabilities),
-                "_created_at": created_at,
-            }
-            for name, version, labels, predicted, probabilities in _outcomes(
-                settings, predictions, transactions, feature_date, report_date
-            )
+    # In UTC: once pandera.ibis is imported, PyArrow 25 takes no account of a datetime's offset.
+    written = created_at.astimezone(UTC)
+    with session(settings) as duck:
+        reached = open_customers(duck, tables)
+        known_until = min(reached, as_of) if reached is not None else None
+        days = _feature_dates(settings, tables, first, last, known_until)
+        name_customers(duck, settings, tables, sorted(days))
+        rows = [
+            {**row, "_created_at": written}
+            for day, is_estimate in sorted(days.items())
+            for source in (BATCH, ONLINE)
+            for row in _rows(duck, settings, tables, source, day, is_estimate=is_estimate)
         ]
+    everyone = [row for row in rows if row["segment"] == ALL_SEGMENTS]
     return Draft(
         PERFORMANCE,
-        pa.Table.from_pylist(rows, schema=arrow_schema(PERFORMANCE)),
-        scope=day_range("report_date", first, last),
-        figures={"report_dates": (last - first).days + 1, "predictions": sum(row["rows"] for row in rows)},
+        pa.Table.from_pylist([row for row in rows if row["rows"]], schema=arrow_schema(PERFORMANCE)),
+        scope=(Condition("feature_date", "in", tuple(sorted(days))),),
+        figures={
+            "report_dates": (last - first).days + 1,
+            "predictions": sum(row["rows"] for row in everyone if not row["is_estimate"]),
+            "estimated_predictions": sum(row["rows"] for row in everyone if row["is_estimate"]),
+            "predictions_without_customer": sum(row["rows_without_customer"] for row in everyone),
+            "labels_known_until": known_until.isoformat() if known_until is not None else "",
+        },
     )
 
 
-def _outcomes(
-    settings: Settings,
-    predictions: TableSnapshot,
-    transactions: TableSnapshot,
-    feature_date: date,
-    report_date: date,
-) -> list[tuple[str, str, list[int], list[int], list[float]]]:
-    """For each model version: its name, version, labels, predictions, probabilities."""
-    with session(settings) as duck:
-        register(duck, predictions, view="predicted", where=[Condition("feature_date", "=", feature_date)])
-        window = [Condition("transaction_date", ">", feature_date), Condition("transaction_date", "<=", report_date)]
-        columns = ("customer_id", "transaction_date", "amount")
-        view = register(duck, transactions, columns=columns, where=window)
-        duck.execute(f"CREATE TEMP TABLE purchases AS SELECT * FROM {view} WHERE amount > 0")
-        duck.execute(
-            "CREATE TEMP TABLE latest AS SELECT * FROM predicted QUALIFY row_number() OVER ("
-            "PARTITION BY customer_id, feature_date, model_name, model_version ORDER BY tick DESC) = 1"
-        )
-        duck.execute("CREATE TEMP TABLE keys AS SELECT DISTINCT customer_id, feature_date FROM latest")
-        found: list[tuple[str, str, list[int], list[int], list[float]]] = duck.execute(
-            f"""SELECT model_name, model_version, list(churned ORDER BY customer_id),
-                list(prediction ORDER BY customer_id), list(churn_probability ORDER BY customer_id)
-            FROM latest JOIN ({label_sql("purchases", "keys", settings.horizon_days)})
-                USING (customer_id, feature_date)
-            GROUP BY model_name, model_version ORDER BY model_name, model_version"""
-        ).fetchall()
-        return found
-
-
-def _metrics(labels: list[int], predicted: list[int], probabilities: list[float]) -> dict[str, Any]:
-    from sklearn import metrics
-
-    both_classes = len(set(labels)) == 2
-    return {
-        "rows": len(labels),
-        "churn_rate": sum(labels) / len(labels),
-        "accuracy": float(metrics.accuracy_score(labels, predicted)),
-        "f1": float(metrics.f1_score(labels, predicted, zero_division=0)),
-        "roc_auc": float(metrics.roc_auc_score(labels, probabilities)) if both_classes else None,
-        "brier": float(metrics.brier_score_loss(labels, probabilities, pos_label=1)),
+def _rows(
+    duck: DuckDBPyConnection, settings: Settings, tables: Tables, source: str, day: date, *, is_estimate: bool
+) -> list[dict[str, Any]]:
+    """A row for each model version and segment; with none left to report on, one that only counts who was left out."""
+    without = scored(duck, settings, tables, source, day)
+    if not without:
+        return []
+    judged = "(FROM latest WHERE is_known)" if is_estimate else label(duck, settings, tables, source, day)
+    found = {
+        (name, version, segment): figures(each, is_estimate=is_estimate)
+        for name, version, segment, each in sums(duck, judged, is_estimate=is_estimate)
     }
+    nobody = {(*model, ALL_SEGMENTS): {"rows": 0} for model in without}
+    return [
+        {
+            "report_date": day + timedelta(days=settings.horizon_days),
+            "feature_date": day,
+            "model_name": name,
+            "model_version": version,
+            "source": source,
+            "segment": segment,
+            "is_estimate": is_estimate,
+            "rows_without_customer": without[name, version] if segment == ALL_SEGMENTS else None,
+            **cells,
+        }
+        for (name, version, segment), cells in (nobody | found).items()
+    ]
+
+
+def _feature_dates(
+    settings: Settings, tables: Tables, first: date, last: date, known_until: date | None
+) -> dict[date, bool]:
+    """The feature_dates to report on, and whether each has to be estimated."""
+    horizon = timedelta(days=settings.horizon_days)
+
+    def span(start: date, end: date) -> list[date]:
+        return [start + timedelta(days=number) for number in range((end - start).days + 1)]
+
+    def is_matured(day: date) -> bool:
+        return known_until is not None and day + horizon <= known_until
+
+    with tables.reported.relation(("feature_date", "is_estimate")) as (duck, view):
+        estimated = duck.execute(f"SELECT DISTINCT feature_date FROM {view} WHERE is_estimate").fetchall()
+    due = [day for (day,) in estimated if is_matured(day)]
+    # A day that has matured since belongs to another report date: its measured rows stay.
+    fresh = [day for day in span(first - timedelta(days=1), last) if not is_matured(day)]
+    return {day: not is_matured(day) for day in (*span(first - horizon, last - horizon), *fresh, *due)}

@@ -11,14 +11,14 @@ the page's Content-Security-Policy then allows exactly the scripts Evidently bro
 
 from __future__ import annotations
 
-import html
 import re
 import secrets
 import warnings
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ import pyarrow as pa
 
 from mlops_platform.errors import InputError
 from mlops_platform.monitoring.drift import ColumnDrift, DriftResult, Kind
+from mlops_platform.monitoring.inert import inert, labels
 from mlops_platform.monitoring.two_samples import read_categories, read_numbers
 
 if TYPE_CHECKING:
@@ -33,14 +34,15 @@ if TYPE_CHECKING:
 
 # More bars than these can't be told apart; the rest become one bar that says how many values it stands for.
 _MAX_CATEGORIES = 20
-_MAX_LABEL_CHARACTERS = 60
 _MAX_PROBLEM_CHARACTERS = 1000
 # Beyond this the third power in Evidently's choice of bin width overflows.
-_LARGEST_DRAWN = 1e100
+LARGEST_DRAWN = 1e100
 # Smallest range, as a share of the largest value, that a double can be cut into bins.
 _NARROWEST_DRAWN = 1e-10
 _NULL = "(null)"
-_EMPTY = "(empty text)"
+SAMPLE_ROWS, SEED = 20_000, 0
+# Evidently's head begins with a large script; our marks stand before it.
+_HEAD_BYTES = 1000
 
 _VERDICTS = {"ok": "No drift", "drift": "Drift detected", "insufficient_data": "Insufficient data"}
 _STYLE = """
@@ -64,10 +66,10 @@ def write_drift_report(
     *,
     columns: Mapping[str, Kind],
     path: Path,
-    sample_rows: int = 20_000,
-    seed: int = 0,
+    sample_rows: int = SAMPLE_ROWS,
+    seed: int = SEED,
 ) -> Path:
-    """Write the page for a decision, replacing an older one in one step.
+    """Write the page for a decision, replacing an older one in one step; the same page is not drawn again.
 
     The decision stands at the top; below it the distributions of every compared column, drifted ones and large effects
     first. They come from a random sample of the same number of rows on each side, so that bars compare. Where no column
@@ -94,45 +96,59 @@ def write_drift_report(
         raise InputError("The drift result was decided on other rows", expected="the tables of the result")
     if sample_rows < 1:
         raise InputError(f"sample_rows is {sample_rows}", expected="1 or more")
-    ranked = sorted(result.columns, key=lambda column: (not column.drifted, -(column.effect or 0.0)))
-    compared = [column for column in ranked if column.p_value is not None]
-    if compared:
-        size = min(sample_rows, reference.num_rows, current.num_rows)
-        names = [column.column for column in compared]
-        samples = _sample(reference.select(names), size, (seed, 0)), _sample(current.select(names), size, (seed, 1))
-        note = f"Distributions and the means above them: a random sample of {size:,} rows from each side, seed {seed}."
-        page = _add_decision(_draw(*samples, compared), _decision(result, ranked, note))
-    else:
-        page = _own_page(_decision(result, ranked, "No column was compared, so no distribution is drawn."))
-    _replace_file(path, page)
+    columns_drawn = compared(result)
+    if not columns_drawn:
+        decision = _decision(result, "No column was compared, so no distribution is drawn.")
+        _replace_file(path, _own_page(decision))
+        return path
+    samples = sampled(reference, current, [column.column for column in columns_drawn], sample_rows, seed)
+    rows = f"{samples[0].num_rows:,} rows from each side, seed {seed}"
+    decision = _decision(result, f"Distributions and the means above them: a random sample of {rows}.")
+    digest = _digest(decision, samples)
+    if not _holds(path, digest):
+        _replace_file(path, _add_decision(_draw(*samples, columns_drawn), decision, digest))
     return path
 
 
-def inert(text: str, most_characters: int = _MAX_LABEL_CHARACTERS) -> str:
-    """Text that no HTML, SVG or script context can take for markup.
-
-    Quotes, ampersands and angle brackets become character references; whatever does not print (control characters,
-    changes of writing direction, lone surrogates) becomes its Python escape; long text is cut.
-    """
-    cut = text if len(text) <= most_characters else text[: most_characters - 1] + "…"
-    printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
-    # The charts decode &#34; and would show &quot; as it is.
-    return html.escape(printable).replace("&quot;", "&#34;")
+def ranked(result: DriftResult) -> list[ColumnDrift]:
+    """The columns, drifted ones and large effects first."""
+    return sorted(result.columns, key=lambda column: (not column.drifted, -(column.effect or 0.0)))
 
 
-def _labels(names: Iterable[str], reserved: Iterable[str] = ()) -> dict[str, str]:
-    """Inert and still distinct: names that become equal by cutting, or equal one of ours, are numbered."""
-    labels: dict[str, str] = {}
-    taken = set(reserved)
-    for name in names:
-        label = candidate = inert(name) or _EMPTY
-        number = 1
-        while candidate in taken:
-            number += 1
-            candidate = f"{label} ({number})"
-        taken.add(candidate)
-        labels[name] = candidate
-    return labels
+def compared(result: DriftResult) -> list[ColumnDrift]:
+    """Those of them that could be compared."""
+    return [column for column in ranked(result) if column.p_value is not None]
+
+
+def sample_size(reference: pa.Table, current: pa.Table, sample_rows: int = SAMPLE_ROWS) -> int:
+    """Rows drawn from each side: the same number, so that bars compare."""
+    return min(sample_rows, int(reference.num_rows), int(current.num_rows))
+
+
+def sampled(
+    reference: pa.Table, current: pa.Table, names: list[str], sample_rows: int = SAMPLE_ROWS, seed: int = SEED
+) -> tuple[pa.Table, pa.Table]:
+    """`sample_size` rows of each side, in the order they stood in."""
+    size = sample_size(reference, current, sample_rows)
+    return _sample(reference.select(names), size, (seed, 0)), _sample(current.select(names), size, (seed, 1))
+
+
+def _digest(decision: str, samples: tuple[pa.Table, pa.Table]) -> str:
+    """What a page is drawn from: the decision, the sampled rows, the library that draws."""
+    found = sha256(f"{version('evidently')}\n{decision}".encode())
+    for sample in samples:
+        rows = sample.combine_chunks()
+        with pa.ipc.new_stream(sink := pa.BufferOutputStream(), rows.schema) as stream:
+            stream.write_table(rows)
+        found.update(sink.getvalue())
+    return found.hexdigest()
+
+
+def _holds(path: Path, digest: str) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as page:
+        return _mark(digest).encode() in page.read(_HEAD_BYTES)
 
 
 def _sample(table: pa.Table, size: int, seed: tuple[int, int]) -> pa.Table:
@@ -154,11 +170,11 @@ def _draw(reference: pa.Table, current: pa.Table, columns: list[ColumnDrift]) ->
         from evidently import DataDefinition, Dataset, Report
         from evidently.metrics import MeanValue, UniqueValueCount
 
-    labels = _labels(column.column for column in columns)
+    named = labels(column.column for column in columns)
     frames: tuple[dict[str, npt.NDArray[Any]], ...] = ({}, {})
     metrics: list[MeanValue | UniqueValueCount] = []
     for column in columns:
-        label, sides = labels[column.column], (reference[column.column], current[column.column])
+        label, sides = named[column.column], (reference[column.column], current[column.column])
         numbers = _drawn_numbers(*sides) if column.kind == "numeric" else None
         metrics.append(UniqueValueCount(column=label) if numbers is None else MeanValue(column=label))
         for frame, values in zip(frames, numbers or _drawn_categories(*sides), strict=True):
@@ -176,7 +192,7 @@ def _drawn_numbers(*sides: pa.ChunkedArray) -> list[npt.NDArray[Any]] | None:
     """Values as Evidently can bin them, NaN where null; None where they can't be binned, but only listed."""
     import numpy as np
 
-    drawn = [np.clip(read_numbers(side).to_numpy(), -_LARGEST_DRAWN, _LARGEST_DRAWN) for side in sides]
+    drawn = [np.clip(read_numbers(side).to_numpy(), -LARGEST_DRAWN, LARGEST_DRAWN) for side in sides]
     present = [side[~np.isnan(side)] for side in drawn]
     if not all(side.size for side in present):
         # A small sample of a sparse column: Evidently divides by the number of values.
@@ -197,15 +213,15 @@ def _drawn_categories(*sides: pa.ChunkedArray) -> list[npt.NDArray[Any]]:
     # Ties by code point, so that the same sample always draws the same page.
     frequent = sorted(counts, key=lambda text: (-counts[text], text))[:_MAX_CATEGORIES]
     rest = f"({len(counts) - len(frequent)} other values)"
-    labels = _labels(frequent, reserved=(_NULL, rest))
-    drawn = [[(_NULL if text is None else labels.get(text, rest)) for text in side] for side in texts]
+    named = labels(frequent, reserved=(_NULL, rest))
+    drawn = [[(_NULL if text is None else named.get(text, rest)) for text in side] for side in texts]
     return [np.array(side, dtype=object) for side in drawn]
 
 
-def _decision(result: DriftResult, ranked: list[ColumnDrift], note: str) -> str:
+def _decision(result: DriftResult, note: str) -> str:
     drifted = sum(column.drifted for column in result.columns)
     problems = "".join(f"<li>{inert(problem, _MAX_PROBLEM_CHARACTERS)}</li>" for problem in result.problems)
-    rows = "".join(_row(column) for column in ranked)
+    rows = "".join(_row(column) for column in ranked(result))
     heads = "".join(f"<th>{head}</th>" for head in ("Column", "Kind", "Method"))
     heads += "".join(f'<th class="number">{head}</th>' for head in ("Statistic", "p-value", "Effect"))
     return f"""<section id="decision"><style>{_STYLE}</style>
@@ -231,19 +247,23 @@ def _row(column: ColumnDrift) -> str:
     return f"<tr{mark}>{names}{cells}<td>{verdict}</td></tr>"
 
 
-def _add_decision(page: str, decision: str) -> str:
+def _add_decision(page: str, decision: str, digest: str) -> str:
     """Put the decision before Evidently's page, and allow its scripts, by hash, and nothing else."""
     hashes = " ".join(
         f"'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'"
         for script in re.findall(r"<script>(.*?)</script>", page, flags=re.DOTALL)
     )
     policy = f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; font-src data:; img-src data: blob:"
-    return _insert_after(_insert_after(page.lstrip(), "<head>", _head(policy)), "<body>", decision)
+    return _insert_after(_insert_after(page.lstrip(), "<head>", _mark(digest) + _head(policy)), "<body>", decision)
 
 
 def _own_page(decision: str) -> str:
     head = _head("default-src 'none'; style-src 'unsafe-inline'")
     return f'<!DOCTYPE html>\n<html lang="en">\n<head>{head}</head>\n<body>{decision}</body>\n</html>\n'
+
+
+def _mark(digest: str) -> str:
+    return f'<meta name="drawn-from" content="{digest}">'
 
 
 def _head(policy: str) -> str:

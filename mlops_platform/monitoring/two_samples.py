@@ -52,7 +52,11 @@ def read_categories(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def compare_numbers(reference: pa.ChunkedArray, current: pa.ChunkedArray) -> Comparison:
-    """Two-sample Kolmogorov-Smirnov test; the effect is the statistic, the largest gap between the cumulative shares.
+    """Two-sample Kolmogorov-Smirnov test; the effect is the larger of its statistic and Cliff's delta.
+
+    The statistic, the largest gap between the cumulative shares, sees any change of shape, but what a shift amounts to
+    in it depends on the shape: 0.3 sd are 0.12 of a normal column and 0.09 of a uniform one. Cliff's delta (1993),
+    |P(current > reference) − P(current < reference)|, is 0.17 for both, and 0 when only the spread changed.
 
     Args:
         reference: DOUBLE without nulls, at least two values.
@@ -62,10 +66,15 @@ def compare_numbers(reference: pa.ChunkedArray, current: pa.ChunkedArray) -> Com
         The test with its asymptotic p-value: the exact one assumes no ties, which counts and ratios are full of, and
         costs seconds at 10,000 rows.
     """
+    import numpy as np
     from scipy.stats import ks_2samp
 
-    test = ks_2samp(reference.to_numpy(), current.to_numpy(), method="asymp")
-    return Comparison(float(test.statistic), float(test.pvalue), effect=float(test.statistic))
+    # Sorted once, for the test and for the ranks.
+    before, after = (np.sort(side.to_numpy()) for side in (reference, current))
+    test = ks_2samp(before, after, method="asymp")
+    below, up_to = (np.searchsorted(before, after, side=side).mean() for side in ("left", "right"))
+    delta = (below + up_to) / len(before) - 1
+    return Comparison(float(test.statistic), float(test.pvalue), effect=max(float(test.statistic), abs(float(delta))))
 
 
 def compare_categories(counts: npt.NDArray[np.float64]) -> Comparison:

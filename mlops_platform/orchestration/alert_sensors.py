@@ -17,6 +17,7 @@ from mlops_platform.monitoring.alerts import AlertManager
 from mlops_platform.monitoring.tick import NO_DRIFT_CHECK
 from mlops_platform.orchestration.freshness import deadlines
 from mlops_platform.orchestration.jobs import TRAINING, scheduled_key
+from mlops_platform.orchestration.markdown import text_of
 from mlops_platform.orchestration.partitions import Partitions
 
 RUN_FAILED, CHECK_FAILED, DRIFT, LATE = "run_failure", "check_failed", "drift", "late"
@@ -104,7 +105,7 @@ def _tell_check(manager: AlertManager, run_id: str, check: dg.AssetCheckEvaluati
     if check.passed:
         manager.resolve(alert_type, subject=subject, model=model)
         return
-    why = check.description or "it gives no reason"
+    why = text_of(check.description) if check.description else "it gives no reason"
     figures = {name: each.value for name, each in check.metadata.items() if isinstance(each.value, str | int | float)}
     manager.send_alert(
         alert_type,

@@ -28,6 +28,8 @@ nux:
 run_coordinator:
   module: dagster.core.run_coordinator
   class: DefaultRunCoordinator
+run_retries:
+  enabled: true
 """
 
 HOST_TAG, PID_TAG, STARTED_TAG = "mlops/host", "mlops/pid", "mlops/process_started"

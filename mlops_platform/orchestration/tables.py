@@ -17,6 +17,8 @@ from mlops_platform.contracts.table import Replace
 from mlops_platform.data_pipeline.processing import HAS_ROWS, REJECTED_SHARE, ROWS_ACCOUNTED
 from mlops_platform.errors import ContractError
 from mlops_platform.inference_pipeline.prediction_log import REJECTED_CHECK
+from mlops_platform.monitoring.tick import NO_DRIFT_CHECK
+from mlops_platform.orchestration.markdown import plain
 from mlops_platform.storage.audit import RANGE_CHECK, CheckOutcome, require
 from mlops_platform.storage.publish import Draft, publish_quarantine
 
@@ -48,11 +50,12 @@ CHECK_WORDS = {
     REJECTED_SHARE: "The share of quarantined rows is within the limit.",
     HAS_ROWS: "There are rows to work on.",
     REJECTED_CHECK: "Every line of the prediction log is a prediction.",
+    NO_DRIFT_CHECK: "Neither a feature nor the scores of the tick's predictions have drifted from the training rows.",
 }
 
 Decorator = Callable[[Callable[..., Any]], dg.AssetsDefinition]
 
-NON_BLOCKING = frozenset({HAS_ROWS, REJECTED_CHECK})
+NON_BLOCKING = frozenset({HAS_ROWS, REJECTED_CHECK, NO_DRIFT_CHECK})
 
 
 def table_asset(
@@ -158,6 +161,6 @@ def _result(outcome: CheckOutcome) -> dg.AssetCheckResult:
         check_name=outcome.name,
         passed=outcome.passed,
         severity=dg.AssetCheckSeverity.ERROR if outcome.is_blocking else dg.AssetCheckSeverity.WARN,
-        description=outcome.message or None,
+        description=plain(outcome.message) or None,
         metadata=dict(outcome.figures),
     )

@@ -64,8 +64,8 @@ LAZY: dict[str, set[str]] = {
 # The only parts that import dagster or its libraries.
 DAGSTER_PARTS = {"orchestration", "definitions"}
 
-# The only part that reads environment variables.
-ENVIRONMENT_PARTS = {"settings"}
+# The only part that reads environment variables; `__init__` sets one that must stand before any library is imported.
+ENVIRONMENT_PARTS = {"settings", "__init__"}
 
 # Parts that may ask what time it is. Everything else gets days, ticks and instants as arguments.
 CLOCK_PARTS = {"clock", "cli", "cli_features", "cli_metrics", "cli_models", "orchestration", "serving"}

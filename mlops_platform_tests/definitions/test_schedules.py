@@ -50,6 +50,10 @@ class TestSchedules:
         assert {job: schedule.cron_schedule for job, schedule in found.items()} == CRONS
         assert {schedule.execution_timezone for schedule in found.values()} == {zone}
 
+    def test_airflow_starts_training_and_inference_where_it_is_the_orchestrator(self, home: Settings) -> None:
+        found = schedules(build_definitions(home.model_copy(update={"orchestrator": "airflow"})))
+        assert set(found) == {"ingest_and_features", "table_maintenance"}
+
     @pytest.mark.parametrize(
         ("zone", "job", "instant", "key"),
         [

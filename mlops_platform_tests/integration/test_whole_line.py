@@ -86,7 +86,9 @@ def test_the_result_is_as_documented(first: dict[str, Any]) -> None:
     assert {stage["asset"] for stage in first["stages"]} == ASSETS
     for stage in first["stages"]:
         assert list(stage) == ["asset", "rows", "snapshot_id", "seconds", "checks_passed", "checks_failed"]
-        assert stage["checks_failed"] == 0
+        # Drift is a warning: its check fails where the report says so, and nothing else may.
+        is_drift = stage["asset"] == "monitoring/drift_report" and first["drift"]["drift_detected"]
+        assert stage["checks_failed"] == int(is_drift)
     model = first["model"]
     assert set(model) == {
         "name", "version", "stage", "model_type", "roc_auc", "roc_auc_recency_only", "roc_auc_best_possible",

@@ -26,7 +26,7 @@ from mlops_platform.contracts import Column, ColumnType, FeatureSet
 from mlops_platform.contracts.schemas import arrow_schema
 from mlops_platform.feature_pipeline import FeatureTransformer
 from mlops_platform.feature_pipeline.point_in_time import features_on
-from mlops_platform.inference_pipeline.batch import population_rows, predictions
+from mlops_platform.inference_pipeline.batch import predictions
 from mlops_platform.inference_pipeline.current import ServedModel
 from mlops_platform.inference_pipeline.predictor import Predictor, Scores
 from mlops_platform.inference_pipeline.validation import LARGEST_NUMBER, RowSchema
@@ -131,9 +131,7 @@ def predictor(lake: Lake) -> Predictor:
 @pytest.fixture(scope="module")
 def batch(lake: Lake, predictor: Predictor) -> tuple[list[dict[str, Any]], NDArray[np.float64], Scores]:
     """The store's rows, their matrix and their scores, as a batch has them."""
-    rows = population_rows(
-        lake.settings, lake.snapshot(lake.features.customer_features), DAY, list(predictor.feature_names)
-    )
+    rows = features_on(lake.snapshot(lake.features.customer_features), [DAY])
     scores = predictor.score(rows)
     return rows.select(predictor.feature_names).to_pylist(), predictor.pipeline["classifier"].taken(), scores
 
@@ -208,9 +206,7 @@ def boosted(lake: Lake, predictor: Predictor, tmp_path_factory: pytest.TempPathF
 @pytest.fixture(scope="module")
 def probabilities(lake: Lake, boosted: Predictor) -> NDArray[np.float64]:
     """The store's rows' scores by the Pipeline itself."""
-    rows = population_rows(
-        lake.settings, lake.snapshot(lake.features.customer_features), DAY, list(boosted.feature_names)
-    )
+    rows = features_on(lake.snapshot(lake.features.customer_features), [DAY])
     found: NDArray[np.float64] = boosted.pipeline.predict_proba(rows)[:, 1]
     assert len(found) == CUSTOMERS
     assert len(np.unique(found)) > CUSTOMERS // 2

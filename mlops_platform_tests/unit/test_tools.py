@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tools import lockfile, setup_engines, setup_env
+from tools import airflow_env, lockfile, setup_engines, setup_env
 from tools.make_lock import headed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -214,6 +214,41 @@ def test_the_engines_are_set_up_once_and_anew_for_another_lock(clone: Path, monk
     (clone / "pyproject.toml").write_text(PYPROJECT.replace("b>=1", "b>=2"))
     with pytest.raises(lockfile.LockError, match=r"requirements\.engines\.lock.*make lock"):
         setup_engines.set_up(clone)
+
+
+def test_airflows_lock_is_current_hashed_and_names_no_address() -> None:
+    folder = ROOT / airflow_env.FOLDER
+    lock = (folder / "requirements.lock").read_text()
+    airflow_env.check_current(lock, (folder / "requirements.in").read_text())
+    assert "://" not in lock
+    assert {"apache-airflow", "apache-airflow-providers-amazon"} <= lockfile.pins(lock).keys()
+    assert lockfile.pins(lock)["apache-airflow"][0].startswith("3.3.")
+    assert all(line.endswith("\\") for line in lock.splitlines() if "==" in line.partition(";")[0])
+
+
+def test_airflow_is_set_up_once_and_anew_for_another_lock(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    def run(*command: str | Path, env: object = None) -> None:
+        calls.append(str(command[1]))
+        (clone / ".venv-airflow").mkdir(exist_ok=True)
+
+    monkeypatch.setattr(airflow_env, "run", run)
+    monkeypatch.setattr(airflow_env, "uv_environment", lambda _venv: {})
+    folder = clone / airflow_env.FOLDER
+    folder.mkdir(parents=True)
+    (folder / "requirements.in").write_text("# why\nb>=1\na>=2\n")
+    for version in ("1", "2"):
+        lock = airflow_env.headed(COMPILED.replace("9.1", f"9.{version}"), "a>=2\nb>=1\n")
+        (folder / "requirements.lock").write_text(lock)
+        airflow_env.set_up(clone)
+        airflow_env.set_up(clone)
+        assert calls == ["-m", "pip"] * int(version)
+    (folder / "requirements.in").write_text("b>=2\na>=2\n")
+    with pytest.raises(lockfile.LockError, match=r"requirements\.lock does not match.*make lock-airflow"):
+        airflow_env.set_up(clone)
+    with pytest.raises(lockfile.LockError, match="address"):
+        airflow_env.headed("a @ https://example.org/a.whl", "a")
 
 
 def test_the_engines_environment_sees_all_of_the_one_below(tmp_path: Path) -> None:

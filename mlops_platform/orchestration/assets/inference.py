@@ -6,12 +6,12 @@ from typing import Any
 import dagster as dg
 
 from mlops_platform import clock
-from mlops_platform.contracts import PREDICTIONS
 from mlops_platform.inference_pipeline import batch
 from mlops_platform.inference_pipeline.batch import InferenceInput
 from mlops_platform.inference_pipeline.prediction_log import REJECTED_CHECK, collect
 from mlops_platform.inference_pipeline.predictor import Predictor
 from mlops_platform.monitoring import performance, tick
+from mlops_platform.orchestration.drift_shown import drift_metadata
 from mlops_platform.orchestration.partitions import SINGLE_RUN, Partitions, window_before
 from mlops_platform.orchestration.tables import propose, reference_asset, table_asset
 from mlops_platform.storage.lake import Lake
@@ -77,12 +77,14 @@ def inference_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
             feature_date=inference_input.feature_date,
             tick=partitions.tick(context.partition_key),
             created_at=clock.now(lake.settings),
+            note=context.log.info,
         )
         yield from propose(lake.settings, draft)
 
     @table_asset(
         ["monitoring", "drift_report"],
         kinds={"evidently", "scipy", "iceberg"},
+        extra_checks=[tick.NO_DRIFT_CHECK],
         partitions_def=partitions.ticks,
         ins={
             "predictions": dg.AssetIn(["ml", "predictions"]),
@@ -100,7 +102,7 @@ def inference_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
         predictor = Predictor.load(lake.settings, version=serving_model)
         training = lake.snapshot(lake.features.training_set, snapshot_id=predictor.training_snapshot_id)
         window = partitions.tick(context.partition_key)
-        draft, _, path = tick.drift_report(
+        report = tick.drift_report(
             lake.settings,
             batch.reference_rows(lake.settings, predictor, training),
             tick.scored_rows(lake.settings, features, predictions, window, predictor.feature_names),
@@ -109,27 +111,31 @@ def inference_assets(partitions: Partitions) -> list[dg.AssetsDefinition]:
             model_version=serving_model.version,
             created_at=clock.now(lake.settings),
         )
-        yield from propose(lake.settings, draft, {"report": dg.MetadataValue.path(str(path))})
+        yield from propose(lake.settings, report.draft, drift_metadata(report, lake.settings.reports_url))
 
     @table_asset(
         ["monitoring", "performance_report"],
-        kinds={"scikitlearn", "iceberg"},
         partitions_def=partitions.days,
         backfill_policy=SINGLE_RUN,
         ins={"transactions": dg.AssetIn(["silver", "transactions"])},
-        deps=[dg.AssetDep(["ml", "predictions"], partition_mapping=dg.LastPartitionMapping())],
+        deps=[
+            dg.AssetDep(["ml", "predictions"], partition_mapping=dg.LastPartitionMapping()),
+            ["ml", "online_predictions"],
+            ["feature_store", "customer_features"],
+        ],
     )
     def performance_report(
         context: dg.AssetExecutionContext, transactions: TableSnapshot, lake: dg.ResourceParam[Lake]
     ) -> Iterator[Any]:
         first, last = partitions.day_span(context)
+        now = clock.now(lake.settings)
         draft = performance.performance_report(
             lake.settings,
-            lake.snapshot(PREDICTIONS),
-            transactions,
+            performance.Tables.of(lake, transactions),
             first=first,
             last=last,
-            created_at=clock.now(lake.settings),
+            as_of=clock.last_complete_day(now, zone),
+            created_at=now,
         )
         yield from propose(lake.settings, draft)
 

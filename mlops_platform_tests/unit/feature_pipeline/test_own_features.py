@@ -25,7 +25,7 @@ from mlops_platform.definitions import build_definitions
 from mlops_platform.errors import ContractError, InputError, ModelError, NotEnoughDataError, StorageError
 from mlops_platform.feature_pipeline.load import features_draft
 from mlops_platform.feature_pipeline.record import record
-from mlops_platform.inference_pipeline.batch import population_rows, predictions, reference_rows
+from mlops_platform.inference_pipeline.batch import predictions, reference_rows
 from mlops_platform.inference_pipeline.predictor import Predictor
 from mlops_platform.inference_pipeline.validation import RowSchema
 from mlops_platform.monitoring.tick import drift_report, scored_rows
@@ -151,10 +151,12 @@ class TestBeforeItIsComputed:
         assert str(last) not in str(caught.value)
 
     def test_so_does_a_model_that_needs_it(self, life: Life) -> None:
-        day = AS_OF.replace(day=1)
-        assert population_rows(life.own.settings, life.own.features, day, STANDARD.names).num_rows
+        day, old = AS_OF.replace(day=1), life.predictor(life.old)
+        new = replace(old, feature_names=(*STANDARD.names, NEW))
+        stored = (life.own.settings, old, life.own.features)
+        assert predictions(*stored, feature_date=day, tick=TICK, created_at=AT).rows.num_rows
         with pytest.raises(NotEnoughDataError, match=f"--from {day} --to {day}"):
-            population_rows(life.own.settings, life.own.features, day, (*STANDARD.names, NEW))
+            predictions(stored[0], new, stored[2], feature_date=day, tick=TICK, created_at=AT)
 
     def test_a_model_without_it_goes_on(self, life: Life) -> None:
         predictor = life.predictor(life.old)

@@ -12,16 +12,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from mlops_platform.contracts import PREDICTIONS, STANDARD
+from mlops_platform.contracts import NOT_SCORED, PREDICTIONS, STANDARD
 from mlops_platform.errors import InputError, NotEnoughDataError
-from mlops_platform.inference_pipeline import batch
-from mlops_platform.inference_pipeline.batch import inference_input, population_rows, predictions, reference_rows
+from mlops_platform.feature_pipeline.point_in_time import features_on
+from mlops_platform.inference_pipeline import batch, batch_scoring
+from mlops_platform.inference_pipeline.batch import inference_input, predictions, reference_rows
 from mlops_platform.inference_pipeline.predictor import Predictor
 from mlops_platform.settings import load_settings
 from mlops_platform.storage.conditions import Condition
 from mlops_platform.storage.lake import Lake
 from mlops_platform.storage.publish import Draft
+from mlops_platform.storage.rows import StagedRows
 from mlops_platform.training_pipeline.dataset import split_rows
 from mlops_platform.training_pipeline.models import make_model
 from mlops_platform.training_pipeline.registry import PRODUCTION, MLflowManager, RegisteredModel
@@ -47,6 +51,12 @@ def predictor(shop: Shop) -> Predictor:
 def scored(shop: Shop, predictor: Predictor, tick: datetime = TICK, at: datetime = AT, **changed: Any) -> Draft:
     settings = shop.settings.model_copy(update=changed)
     return predictions(settings, predictor, shop.features, feature_date=AS_OF, tick=tick, created_at=at)
+
+
+def population_rows(shop: Shop) -> pa.Table:
+    """The population's features, in the order of their ids."""
+    rows = features_on(shop.features, [AS_OF])
+    return rows.filter(pc.less(rows["days_since_last_transaction"], 365))
 
 
 def ids(draft: Draft) -> set[str]:
@@ -85,16 +95,15 @@ class TestPopulation:
         assert inference_input(settings, silent, AS_OF).rows == 0
         draft = predictions(settings, predictor, silent, feature_date=AS_OF, tick=TICK, created_at=AT)
         assert draft.rows.num_rows == 0
-        assert draft.figures == {"scored": 0, "predicted_churn": 0, "mean_probability": 0.0}
+        left = inference_input(settings, silent, AS_OF).outside_population
+        assert draft.figures == {"scored": 0, "predicted_churn": 0, "mean_probability": 0.0, "not_scored": left}
         assert all(outcome.passed for outcome in draft.audit())
 
 
 class TestRows:
     def test_a_row_is_the_customers_score(self, shop: Shop, predictor: Predictor) -> None:
         draft = scored(shop, predictor)
-        expected = predictor.pipeline.predict_proba(
-            population_rows(shop.settings, shop.features, AS_OF, STANDARD.names)
-        )[:, 1]
+        expected = predictor.pipeline.predict_proba(population_rows(shop))[:, 1]
         assert all(outcome.passed for outcome in draft.audit())
         for row, probability in zip(draft.rows.to_pylist(), expected.tolist(), strict=True):
             assert row["churn_probability"] == probability
@@ -143,6 +152,110 @@ class TestRows:
         assert then["churn_probability"] != now["churn_probability"]
 
 
+@pytest.fixture(scope="module")
+def whole(shop: Shop, predictor: Predictor) -> pa.Table:
+    """The tick's rows, as they are scored all at once."""
+    return content(scored(shop, predictor).rows)
+
+
+class TestStream:
+    @pytest.mark.parametrize("size", [1, 7, 64])
+    def test_rows_and_their_order_do_not_depend_on_the_size_of_a_batch(
+        self, shop: Shop, predictor: Predictor, whole: pa.Table, size: int
+    ) -> None:
+        found = predictions(
+            shop.settings,
+            predictor,
+            shop.features,
+            feature_date=AS_OF,
+            tick=TICK,
+            created_at=AT,
+            batch_rows=size,
+        )
+        assert content(found.rows).equals(whole)
+        assert found.figures["mean_probability"] == pytest.approx(np.mean(whole["churn_probability"].to_numpy()))
+
+    def test_many_rows_are_staged_and_published_as_they_are(
+        self, shop: Shop, predictor: Predictor, whole: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("mlops_platform.storage.rows.IN_MEMORY_BYTES", 1_000)
+        lake = Lake(load_settings(home=tmp_path / "home"))
+        draft = predictions(
+            lake.settings, predictor, shop.features, feature_date=AS_OF, tick=TICK, created_at=AT, batch_rows=50
+        )
+        assert isinstance(draft.rows, StagedRows)
+        lake.publish(draft)
+        stored = lake.snapshot(PREDICTIONS).to_arrow(whole.column_names, order_by=["customer_id"])
+        assert stored.to_pylist() == whole.to_pylist()
+
+    def test_long_work_says_how_far_it_is(
+        self, shop: Shop, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(batch_scoring, "NOTE_ROWS", 60)
+        said: list[str] = []
+        draft = predictions(
+            shop.settings,
+            predictor,
+            shop.features,
+            feature_date=AS_OF,
+            tick=TICK,
+            created_at=AT,
+            note=said.append,
+            batch_rows=50,
+        )
+        total = draft.rows.num_rows
+        assert said[0] == f"scored 100 of {total} rows"
+        assert len(said) == total // 60
+
+    @given(st.lists(st.integers(0, 9)), st.integers(1, 12))
+    def test_recutting_keeps_every_row_in_its_place(self, sizes: list[int], size: int) -> None:
+        rows = pa.table({"n": pa.array(range(sum(sizes)), pa.int64())}).combine_chunks()
+        starts = np.cumsum([0, *sizes])
+        batches = [rows.slice(int(a), n).combine_chunks().to_batches() for a, n in zip(starts, sizes, strict=False)]
+        found = list(batch_scoring.recut((b for each in batches for b in each), size))
+        assert [n for table in found for n in table["n"].to_pylist()] == rows["n"].to_pylist()
+        assert all(table.num_rows == size for table in found[:-1])
+        assert all(0 < table.num_rows <= size for table in found)
+
+
+def content(rows: pa.Table) -> pa.Table:
+    return rows.select([name for name in rows.column_names if name not in PREDICTIONS.volatile]).combine_chunks()
+
+
+class TestNotScored:
+    @pytest.fixture
+    def tables(self, tmp_path: Path) -> Lake:
+        return Lake(load_settings(home=tmp_path / "home"))
+
+    def test_everybody_with_features_is_scored_or_named_with_the_reason(
+        self, tables: Lake, shop: Shop, predictor: Predictor
+    ) -> None:
+        draft = scored(shop, predictor, population_days=30)
+        tables.publish(draft)
+        left = tables.snapshot(NOT_SCORED).to_arrow(order_by=["customer_id"]).to_pylist()
+        both = {*draft.rows["customer_id"].to_pylist()} | {row["customer_id"] for row in left}
+        assert both == purchases_until(shop.purchases, AS_OF).keys()
+        assert len(both) == draft.rows.num_rows + len(left)
+        assert draft.figures["not_scored"] == len(left) > 0
+        expected = {"reason": "outside_population", "feature_date": AS_OF, "tick": TICK, "_created_at": AT}
+        assert all(row.items() >= expected.items() for row in left)
+        assert {row["feature_snapshot_id"] for row in left} == {shop.features.snapshot_id}
+
+    def test_the_same_again_changes_neither_table(self, tables: Lake, shop: Shop, predictor: Predictor) -> None:
+        before = []
+        for hours in range(2):
+            tables.publish(scored(shop, predictor, at=AT + timedelta(hours=hours), population_days=30))
+            before.append([tables.snapshot(contract).snapshot_id for contract in (PREDICTIONS, NOT_SCORED)])
+        assert before[0] == before[1]
+
+    def test_a_tick_replaces_its_own_and_no_other(self, tables: Lake, shop: Shop, predictor: Predictor) -> None:
+        for tick in (TICK, NEXT):
+            tables.publish(scored(shop, predictor, tick, population_days=30))
+        tables.publish(scored(shop, predictor, NEXT, population_days=None))
+        held = tables.snapshot(NOT_SCORED)
+        assert held.count([Condition("tick", "=", NEXT)]) == 0 < held.count([Condition("tick", "=", TICK)])
+
+
 class TestPublishing:
     @pytest.fixture
     def tables(self, tmp_path: Path) -> Lake:
@@ -173,7 +286,7 @@ class TestPublishing:
 
 class TestPredictor:
     def test_tables_frames_and_dictionaries_score_alike_to_the_last_bit(self, shop: Shop, predictor: Predictor) -> None:
-        rows = population_rows(shop.settings, shop.features, AS_OF, STANDARD.names)
+        rows = population_rows(shop)
         expected = scored(shop, predictor).rows["churn_probability"].to_numpy()
         records = rows.to_pylist()
         assert np.array_equal(predictor.score(records).probability, expected)
@@ -184,7 +297,7 @@ class TestPredictor:
         assert np.array_equal(predictor.score(shuffled).probability[::-1], expected)
 
     def test_a_missing_feature_or_one_that_is_no_number_is_named(self, shop: Shop, predictor: Predictor) -> None:
-        (record,) = population_rows(shop.settings, shop.features, AS_OF, STANDARD.names).slice(0, 1).to_pylist()
+        (record,) = population_rows(shop).slice(0, 1).to_pylist()
         with pytest.raises(InputError, match="feature tenure_days holds a value that is no number"):
             predictor.score([{**record, "tenure_days": "long"}])
         del record["tenure_days"]
@@ -201,7 +314,7 @@ class TestPredictor:
         assert found.is_production
         assert (found.threshold, found.training_snapshot_id) == (trained.threshold, trained.training_snapshot_id)
         assert found.feature_names == STANDARD.names
-        rows = population_rows(settings, shop.features, AS_OF, STANDARD.names)
+        rows = population_rows(shop)
         assert np.array_equal(
             found.score(rows).probability, mlflow.load_model(trained.run_id).predict_proba(rows)[:, 1]
         )

@@ -3,72 +3,75 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from mlops_platform.errors import InputError
-from mlops_platform.monitoring.drift import DriftResult, Kind, detect_drift
+from mlops_platform.monitoring.drift import DriftResult, Kind, detect_drift, kind_of
 from mlops_platform.monitoring.two_samples import contingency, cramers_v, holm
-
-SHARES = (0.35, 0.25, 0.2, 0.12, 0.08)
-COLUMNS: dict[str, Kind] = {
-    **{f"normal_{i}": "numeric" for i in range(5)},
-    **{f"spend_{i}": "numeric" for i in range(5)},
-    **{f"count_{i}": "numeric" for i in range(5)},
-    **{f"category_{i}": "categorical" for i in range(5)},
-}
+from mlops_platform_tests.scale import rounds
+from mlops_platform_tests.unit.monitoring.drifting import COLUMNS, draw, outcomes
 
 
-def draw(seed: int, rows: int, shifted: tuple[str, ...] = ()) -> pa.Table:
-    """Rows of COLUMNS; the shifted ones move by 0.5 sd (of the logarithm for spend), or a 12 % category doubles."""
-    rng = np.random.default_rng(seed)
-    data: dict[str, np.ndarray] = {}
-    for name in COLUMNS:
-        shift = 0.5 if name in shifted else 0.0
-        if name.startswith("normal"):
-            data[name] = rng.normal(shift, 1, rows)
-        elif name.startswith("spend"):
-            data[name] = rng.lognormal(shift, 1, rows)
-        elif name.startswith("count"):
-            data[name] = rng.poisson(3 + shift * 3**0.5, rows)
-        else:
-            shares = np.array([0.29, 0.19, 0.2, 0.24, 0.08] if shift else SHARES)
-            data[name] = rng.choice(["food", "home", "sport", "toys", "other"], rows, p=shares)
-    return pa.table(data)
+def rows(seed: int, count: int, planted: Collection[str] = ()) -> pa.Table:
+    """Rows of COLUMNS, with shifts of 0.3 sd or a doubled share in the planted ones."""
+    return draw(np.random.default_rng(seed), count, planted)
 
 
 def named(result: DriftResult) -> set[str]:
-    return {column.column for column in result.columns if column.drifted}
+    return set(result.drifted)
 
 
 def p_values(result: DriftResult) -> list[float]:
     return [column.p_value for column in result.columns if column.p_value is not None]
 
 
-# 200 rows: the family-wise level alone decides, 5 % (measured: 4.1 % of 1,000 draws); more than 6 of 40 has a chance of
-# 0.3 %. 500 rows: the effect limit decides too (measured: 0.6 %).
-@pytest.mark.parametrize(("rows", "most_alarms"), [(200, 6), (500, 2)])
-def test_unchanged_data_rarely_alarms(rows: int, most_alarms: int) -> None:
-    results = [detect_drift(draw(seed, 3_000), draw(10_000 + seed, rows), columns=COLUMNS) for seed in range(40)]
-    assert sum(result.drift_detected for result in results) <= most_alarms
-    assert all(result.status == "ok" for result in results if not result.drift_detected)
+DRAWS = rounds(200, 40)
 
 
-def test_planted_shifts_are_found_and_no_other_column_is_named() -> None:
-    for seed in range(10):
-        planted = {
-            f"normal_{seed % 5}",
-            f"spend_{(seed + 1) % 5}",
-            f"count_{(seed + 2) % 5}",
-            f"category_{(seed + 3) % 5}",
-        }
-        result = detect_drift(draw(seed, 3_000), draw(500 + seed, 3_000, tuple(planted)), columns=COLUMNS)
-        assert named(result) == planted
-        assert result.status == "drift"
-        assert result.drift_detected
-        assert [column.column for column in result.columns] == list(COLUMNS)
+# Measured over 200 draws: none at either number of rows. Without the effect limit 2.5 and 4.5 % raise an alarm.
+@pytest.mark.parametrize(("count", "most_alarms"), [(500, 0.05), (5_000, 0.02)])
+def test_unchanged_data_rarely_alarms(count: int, most_alarms: float) -> None:
+    assert outcomes(DRAWS, count, is_planted=False).alarms <= most_alarms * DRAWS
+
+
+# Measured over 200 draws: 95 % at 500 rows, where no rate is promised, and all at 5,000.
+@pytest.mark.parametrize(("count", "least_found"), [(500, 0.8), (5_000, 0.95)])
+def test_planted_shifts_are_found_and_no_other_column_is_named(count: int, least_found: float) -> None:
+    found = outcomes(DRAWS, count, is_planted=True)
+    assert found.exact >= least_found * DRAWS, found.missed
+    assert found.others_named <= 0.05 * DRAWS
+
+
+def test_every_kind_of_column_is_found_and_columns_keep_their_order() -> None:
+    planted = {"normal_0", "uniform_0", "spend_0", "count_0", "hour_0", "sparse_0", "category_2"}
+    result = detect_drift(rows(1, 5_000), rows(2, 5_000, planted), columns=COLUMNS)
+    assert named(result) == planted
+    assert (result.status, result.drift_detected) == ("drift", True)
+    assert [column.column for column in result.columns] == list(COLUMNS)
+
+
+def test_a_shift_of_a_uniform_column_counts_as_much_as_one_of_a_normal_column() -> None:
+    rng = np.random.default_rng(4)
+    noise = {"normal": rng.normal(size=(2, 50_000)), "uniform": rng.uniform(size=(2, 50_000)) * 12**0.5}
+    before, after = (pa.table({name: sides[at] + 0.3 * at for name, sides in noise.items()}) for at in (0, 1))
+    result = detect_drift(before, after, columns={"normal": "numeric", "uniform": "numeric"})
+    effects = [column.effect for column in result.columns]
+    # Cliff's delta: 2 Φ(0.3 ÷ √2) − 1, and 1 − (1 − 0.3 ÷ √12)².
+    assert effects == pytest.approx([0.168, 0.166], abs=0.01)
+    # The gap between the cumulative shares alone would stay below the limit.
+    assert result.columns[1].statistic == pytest.approx(0.0866, abs=0.008)
+
+
+def test_a_change_of_spread_alone_is_drift() -> None:
+    rng = np.random.default_rng(5)
+    before, after = (pa.table({"x": rng.normal(0, sd, 5_000)}) for sd in (1, 2))
+    result = detect_drift(before, after, columns={"x": "numeric"})
+    assert result.status == "drift"
+    assert result.columns[0].effect == result.columns[0].statistic
 
 
 def test_a_significant_but_small_shift_is_no_drift_until_the_limit_is_lowered() -> None:
@@ -92,37 +95,37 @@ def test_the_threshold_is_shared_by_all_columns() -> None:
     assert among.status == "ok"
 
 
-@pytest.mark.parametrize("rows", [0, 99])
-def test_too_few_rows_are_an_answer_of_their_own(rows: int) -> None:
-    result = detect_drift(draw(1, 3_000), draw(2, rows, tuple(COLUMNS)), columns=COLUMNS)
-    assert (result.status, result.drift_detected, result.current_rows) == ("insufficient_data", False, rows)
-    assert result.problems == (f"current has {rows} rows, fewer than the 100 needed",)
+@pytest.mark.parametrize("count", [0, 99])
+def test_too_few_rows_are_an_answer_of_their_own(count: int) -> None:
+    result = detect_drift(rows(1, 3_000), rows(2, count, COLUMNS), columns=COLUMNS)
+    assert (result.status, result.drift_detected, result.current_rows) == ("insufficient_data", False, count)
+    assert result.problems == (f"current has {count} rows, fewer than the 100 needed",)
     assert all(column.p_value is None and not column.drifted for column in result.columns)
 
 
 def test_missing_and_mistyped_columns_are_named_and_the_others_still_compared() -> None:
-    reference, current = draw(1, 500), draw(2, 500, ("normal_0",))
-    current = current.drop_columns(["spend_1"]).set_column(1, "normal_1", pa.array(["1"] * 500))
+    reference, current = rows(1, 3_000), rows(2, 3_000, {"normal_0"})
+    current = current.drop_columns(["spend_1"]).set_column(1, "normal_1", pa.array(["1"] * 3_000))
     result = detect_drift(reference, current, columns=COLUMNS)
     assert result.problems == (
         "column 'normal_1': is string in current, which can't be compared as numeric",
         "column 'spend_1': missing in current",
     )
     assert named(result) == {"normal_0"}
-    unshifted = detect_drift(reference, draw(2, 500).drop_columns(["spend_1"]), columns=COLUMNS)
+    unshifted = detect_drift(reference, rows(2, 3_000).drop_columns(["spend_1"]), columns=COLUMNS)
     assert unshifted.status == "insufficient_data"
 
 
 def test_constant_null_and_nan_columns_are_judged_without_raising() -> None:
-    rows = 300
+    count = 300
     table = pa.table(
         {
-            "constant": pa.array([7] * rows),
-            "one_word": pa.array(["only"] * rows),
-            "all_null": pa.nulls(rows, pa.float64()),
-            "untyped_null": pa.nulls(rows),
-            "all_nan": pa.array([math.nan] * rows),
-            "infinite": pa.array([math.inf, -math.inf, 1.0] * (rows // 3)),
+            "constant": pa.array([7] * count),
+            "one_word": pa.array(["only"] * count),
+            "all_null": pa.nulls(count, pa.float64()),
+            "untyped_null": pa.nulls(count),
+            "all_nan": pa.array([math.nan] * count),
+            "infinite": pa.array([math.inf, -math.inf, 1.0] * (count // 3)),
         }
     )
     kinds: dict[str, Kind] = dict.fromkeys(table.column_names, "numeric")
@@ -207,3 +210,17 @@ def test_arguments_out_of_range_are_refused(change: dict[str, object], message: 
     arguments: dict[str, object] = {"columns": {"x": "numeric"}, **change}
     with pytest.raises(InputError, match=message):
         detect_drift(table, table, **arguments)  # type: ignore[arg-type]
+
+
+def test_a_columns_kind_follows_from_its_type() -> None:
+    kinds = {
+        pa.int32(): "numeric",
+        pa.decimal128(18, 2): "numeric",
+        pa.bool_(): "categorical",
+        pa.string(): "categorical",
+        pa.dictionary(pa.int32(), pa.string()): "categorical",
+        pa.date32(): None,
+        pa.timestamp("us"): None,
+        pa.list_(pa.int8()): None,
+    }
+    assert {found: kind_of(found) for found in kinds} == kinds

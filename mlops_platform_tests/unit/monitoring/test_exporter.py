@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -263,13 +264,13 @@ class TestFailure:
         assert samples(exporter)["mlops_exporter_up"][(PERFORMANCE.name,)] == 1
         assert "mlops_model_accuracy_ratio" in samples(exporter)
 
-    def test_it_answers_whatever_a_source_raises(self) -> None:
+    def test_it_answers_whatever_a_source_raises(self, tmp_path: Path) -> None:
         source = Things([THING.figure(1, "a")])
         exporter = Exporter([source])
         exporter.refresh(NOW)
         source.problem = RuntimeError("postgresql://me:hidden@host/db is gone")
         exporter.refresh(NOW + timedelta(minutes=1))
-        with serving(exporter, "127.0.0.1", 0) as port:
+        with serving(exporter, tmp_path, "127.0.0.1", 0) as port:
             answer = httpx.get(f"http://127.0.0.1:{port}/metrics")
         assert answer.status_code == 200
         assert 'mlops_exporter_up{source="things"} 0.0' in answer.text
@@ -288,7 +289,7 @@ class TestFailure:
             taken.listen()
             with (
                 pytest.raises(InputError, match="--port"),
-                serving(Exporter([]), "127.0.0.1", taken.getsockname()[1]),
+                serving(Exporter([]), Path(), "127.0.0.1", taken.getsockname()[1]),
             ):
                 pass
 

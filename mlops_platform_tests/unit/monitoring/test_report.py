@@ -15,7 +15,8 @@ import pytest
 
 from mlops_platform.errors import InputError
 from mlops_platform.monitoring.drift import DriftResult, Kind, detect_drift
-from mlops_platform.monitoring.report import inert, write_drift_report
+from mlops_platform.monitoring.inert import inert
+from mlops_platform.monitoring.report import write_drift_report
 
 HOSTILE = [
     "</script><script>alert(1)</script>",

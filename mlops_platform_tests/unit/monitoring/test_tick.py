@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,7 @@ import pytest
 from mlops_platform.contracts import DRIFT, PREDICTIONS, STANDARD
 from mlops_platform.inference_pipeline.batch import predictions, reference_rows
 from mlops_platform.inference_pipeline.predictor import Predictor
-from mlops_platform.monitoring.drift import DriftResult
-from mlops_platform.monitoring.tick import drift_report, scored_rows
+from mlops_platform.monitoring.tick import NO_DRIFT_CHECK, DriftReport, drift_report, scored_rows
 from mlops_platform.settings import load_settings
 from mlops_platform.storage.conditions import Condition
 from mlops_platform.storage.lake import Lake
@@ -27,7 +25,6 @@ from mlops_platform_tests.unit.monitoring.test_report import HOSTILE, Page
 from mlops_platform_tests.unit.training_pipeline.worlds import AS_OF, AT, Shop
 
 TICK = datetime(2024, 7, 1, 0, tzinfo=UTC)
-Found = tuple[Draft, DriftResult, Path]
 
 
 @pytest.fixture(scope="module")
@@ -86,20 +83,28 @@ def tables(shop: Shop, predictor: Predictor) -> tuple[pa.Table, pa.Table]:
 
 
 def report(
-    lake: Lake, tables: tuple[pa.Table, pa.Table], *, tick: datetime = TICK, name: str = "churn", **settings: Any
-) -> Found:
+    lake: Lake,
+    tables: tuple[pa.Table, pa.Table],
+    *,
+    tick: datetime = TICK,
+    name: str = "churn",
+    created_at: datetime = AT,
+    **settings: Any,
+) -> DriftReport:
     found = lake.settings.model_copy(update=settings)
-    return drift_report(found, *tables, tick=tick, model_name=name, model_version="7", created_at=AT)
+    return drift_report(found, *tables, tick=tick, model_name=name, model_version="7", created_at=created_at)
 
 
 class TestReport:
     @pytest.fixture
-    def found(self, lake: Lake, tables: tuple[pa.Table, pa.Table]) -> Found:
+    def found(self, lake: Lake, tables: tuple[pa.Table, pa.Table]) -> DriftReport:
         return report(lake, tables)
 
-    def test_a_row_a_column_and_the_page(self, lake: Lake, tables: tuple[pa.Table, pa.Table], found: Found) -> None:
-        draft, result, path = found
-        assert all(outcome.passed for outcome in draft.audit())
+    def test_a_row_a_column_and_the_page(
+        self, lake: Lake, tables: tuple[pa.Table, pa.Table], found: DriftReport
+    ) -> None:
+        draft, result, path = found.draft, found.result, found.path
+        assert [outcome.name for outcome in draft.audit() if not outcome.passed] == [NO_DRIFT_CHECK]
         rows = draft.rows.to_pylist()
         assert [row["column_name"] for row in rows] == [*STANDARD.names, "churn_probability"]
         assert [row["column_name"] for row in rows if row["is_drifted"]] == ["tenure_days"]
@@ -114,28 +119,50 @@ class TestReport:
         assert "Drift detected" in text
         assert all(name in text for name in STANDARD.names)
 
-    def test_published_again_it_is_no_new_snapshot(self, lake: Lake, found: Found) -> None:
-        draft = found[0]
-        first, again = lake.publish(draft), lake.publish(draft)
+    def test_drift_is_a_warning_that_names_the_column(self, found: DriftReport) -> None:
+        outcome = found.draft.checks[0]
+        assert (outcome.name, outcome.passed, outcome.is_blocking) == (NO_DRIFT_CHECK, False, False)
+        assert outcome.message == f"1 of {len(STANDARD.names) + 1} columns drifted: tenure_days"
+        assert outcome.figures["drifted_columns"] == 1
+
+    def test_made_again_it_is_no_new_snapshot_and_no_new_page(
+        self, lake: Lake, tables: tuple[pa.Table, pa.Table], found: DriftReport, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first = lake.publish(found.draft)
+        written = found.path.stat()
+
+        def refuse(*_: object) -> str:
+            raise AssertionError("the page was drawn again")
+
+        monkeypatch.setattr("mlops_platform.monitoring.report._draw", refuse)
+        # Computed from the rows once more, at another time.
+        made = report(lake, tables, created_at=AT + timedelta(hours=1))
+        again = lake.publish(made.draft)
         assert (again.snapshot_id, again.is_new) == (first.snapshot_id, False)
         assert lake.snapshot(DRIFT).count() == len(STANDARD.names) + 1
+        assert (made.path.stat().st_mtime_ns, made.path.stat().st_ino) == (written.st_mtime_ns, written.st_ino)
+        assert made.picture == found.picture
 
     def test_the_page_is_named_after_the_local_time_of_the_tick(
         self, lake: Lake, tables: tuple[pa.Table, pa.Table]
     ) -> None:
         few = tables[0].slice(0, 5), tables[1].slice(0, 5)
-        path = report(lake, few, timezone="America/Sao_Paulo")[2]
+        path = report(lake, few, timezone="America/Sao_Paulo").path
         assert path.name == "drift-20240630T2100.html"
 
 
 @pytest.mark.parametrize("rows", [0, 5])
 def test_too_few_rows_are_said_to_be_too_few(lake: Lake, tables: tuple[pa.Table, pa.Table], rows: int) -> None:
-    draft, result, path = report(lake, (tables[0], tables[1].slice(0, rows)), tick=TICK + timedelta(hours=12))
-    assert result.status == "insufficient_data"
-    assert all(outcome.passed for outcome in draft.audit())
+    found = report(lake, (tables[0], tables[1].slice(0, rows)), tick=TICK + timedelta(hours=12))
+    draft = found.draft
+    assert found.result.status == "insufficient_data"
+    assert [outcome.message for outcome in draft.audit() if not outcome.passed] == [
+        f"can't be told: current has {rows} rows, fewer than the 100 needed"
+    ]
+    assert found.picture is None
     outcomes = [(row["p_value"], row["is_drifted"]) for row in draft.rows.to_pylist()]
     assert outcomes == [(None, False)] * (len(STANDARD.names) + 1)
-    assert "Insufficient data" in Page(path.read_text()).text
+    assert "Insufficient data" in Page(found.path.read_text()).text
     lake.publish(draft)
 
 
@@ -147,12 +174,13 @@ def test_names_and_categories_can_not_break_out(lake: Lake, tables: tuple[pa.Tab
         words = [HOSTILE[i] for i in rng.integers(0, len(HOSTILE), table.num_rows)]
         return table.set_column(position, "preferred_category", pa.array(words))
 
-    draft, _, path = report(lake, (hostile(tables[0]), hostile(tables[1])), name=HOSTILE[0])
+    found = report(lake, (hostile(tables[0]), hostile(tables[1])), name=HOSTILE[0])
+    draft, path = found.draft, found.path
     assert {row["model_name"] for row in draft.rows.to_pylist()} == {HOSTILE[0]}
     text = path.read_text()
     assert all(word not in text for word in HOSTILE if "<" in word)
     page = Page(text)
-    clean = Page(report(lake, tables)[2].read_text())
+    clean = Page(report(lake, tables).path.read_text())
     assert len(page.scripts) == len(clean.scripts)
     assert not [name for name, _ in page.attributes if name.startswith("on")]
     assert path.parent == lake.settings.reports
