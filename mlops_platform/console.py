@@ -141,13 +141,15 @@ def print_rows(reader: pa.RecordBatchReader) -> None:
     """Rows as a table, streamed as CSV when the output is no terminal; a terminal gets the first 1,000."""
     import pyarrow.csv
 
+    from mlops_platform.storage.csv_cells import csv_cells, csv_schema
+
     if not out.is_terminal:
         import sys
 
         sink = sys.stdout.buffer
-        with pyarrow.csv.CSVWriter(sink, reader.schema) as writer:
+        with pyarrow.csv.CSVWriter(sink, csv_schema(reader.schema)) as writer:
             for batch in reader:
-                writer.write_batch(batch)
+                writer.write_batch(csv_cells(batch))
         return
     table = Table()
     for name in reader.schema.names:

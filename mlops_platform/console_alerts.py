@@ -7,7 +7,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from mlops_platform.console import out
-from mlops_platform.monitoring.alerts.text import csv_cell, line
+from mlops_platform.monitoring.alerts.text import line
+from mlops_platform.storage.csv_cells import csv_cell
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_platform.errors import InputError
+from mlops_platform.storage.csv_cells import csv_cells, csv_schema
 from mlops_platform.storage.duck import session
 from mlops_platform.storage.query_sql import parse
 from mlops_platform.storage.query_states import readable, resolve
@@ -136,6 +137,8 @@ def _translated(lake: Lake, sql: str) -> tuple[Translation, dict[str, TableContr
 def write(reader: pa.RecordBatchReader, path: Path) -> int:
     """Streams rows into a Parquet or CSV file; the file appears when it is complete.
 
+    In CSV a text that a spreadsheet would run as a formula gets a quote in front.
+
     Returns:
         The number of rows.
 
@@ -148,12 +151,14 @@ def write(reader: pa.RecordBatchReader, path: Path) -> int:
     makers = {".parquet": pyarrow.parquet.ParquetWriter, ".csv": pyarrow.csv.CSVWriter}
     if path.suffix not in makers:
         raise InputError(f"{path} has no known format", expected="a path ending in .parquet or .csv")
+    is_csv = path.suffix == ".csv"
+    schema = csv_schema(reader.schema) if is_csv else reader.schema
     draft = path.with_name(f".{path.name}.tmp")
     rows = 0
     try:
-        with fitting(path.suffix), makers[path.suffix](str(draft), reader.schema) as writer:
+        with fitting(path.suffix), makers[path.suffix](str(draft), schema) as writer:
             for batch in reader:
-                writer.write_batch(batch)
+                writer.write_batch(csv_cells(batch) if is_csv else batch)
                 rows += batch.num_rows
         draft.replace(path)
     except OSError as error:

@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "orchestration": _GROUND | _PIPELINES | {"erasure", "home_backup", "monitoring"},
     "definitions": {"orchestration", "settings", "errors"},
     "console": {"data_pipeline", "erasure", "home_backup", "orchestration", "errors", "storage"},
-    "console_alerts": {"console", "monitoring.alerts"},
+    "console_alerts": {"console", "monitoring.alerts", "storage.csv_cells"},
     "console_features": {"console", "contracts", "errors", "feature_pipeline"},
     "console_lineage": {"console", "errors", "training_pipeline"},
     "console_models": {"console", "errors", "training_pipeline"},

@@ -119,6 +119,7 @@ class TestValues:
             ("INGEST_OVERLAP_DAYS", "-1"),
             ("ENGINE", "Spark"),
             ("ENGINE", "athena"),
+            ("ORCHESTRATOR", "cron"),
         ],
     )
     def test_a_bad_value_names_its_variable(

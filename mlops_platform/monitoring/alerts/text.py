@@ -18,8 +18,6 @@ _SECRET_NAME = re.compile(_NAMES, re.IGNORECASE)
 _SECRET_MEMBER = re.compile(rf'("[^"]*{_NAMES}[^"]*": )("(?:[^"\\]|\\.)*"|[^,}}\]]+)', re.IGNORECASE)
 # Control and format characters (bidirectional overrides are among them), lone surrogates, line and paragraph marks.
 _UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-# What a spreadsheet takes for the start of a formula: https://owasp.org/www-community/attacks/CSV_Injection
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 def line(text: str, longest: int = 300) -> str:
@@ -57,11 +55,6 @@ def for_slack(text: str, longest: int) -> str:
         # An entity is at most five characters long.
         cut = cut[: len(cut) - max(1, (len(escaped) - longest) // 5)]
     return escaped
-
-
-def csv_cell(text: str) -> str:
-    """The text with a leading quote if a spreadsheet would take it for a formula."""
-    return f"'{text}" if text.lstrip(" \u00a0").startswith(_FORMULA) or text.startswith(_FORMULA) else text
 
 
 def _entities(text: str) -> str:

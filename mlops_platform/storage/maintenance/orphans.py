@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 ORPHAN_DAYS = 3
 _METADATA = ".metadata.json"
+# Where a table's files are, below its own folder.
+_FOLDERS = ("data", "metadata")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,9 @@ def unreached(
     if plain(table.metadata_location) not in {plain(file.path) for file in files}:
         return [], f"no file deleted: its metadata is not in {table.location()}"
     reached = reachable(table, without=without)
-    left = [file for file in files if plain(file.path) not in reached]
+    # A user's batch may lie beside them: ml/predictions/batch_20240115.parquet.
+    own = tuple(f"{here}/{folder}/" for folder in _FOLDERS)
+    left = [file for file in files if plain(file.path).startswith(own) and plain(file.path) not in reached]
     strangers = [file for file in left if file.path.endswith(_METADATA) and _is_of_another(table, file.path)]
     if strangers:
         return [], f"no file deleted: another catalog's table has files in {table.location()}"

@@ -208,10 +208,10 @@ class TestOnceItIsComputed:
             lake.settings, life.own.features, lake.snapshot(PREDICTIONS), TICK, predictor.feature_names
         )
         reference = reference_rows(lake.settings, predictor, life.own.training)
-        _, result, _ = drift_report(
+        found = drift_report(
             lake.settings, reference, current, tick=TICK, model_name="churn", model_version="1", created_at=AT
         )
-        assert [c.column for c in result.columns] == [*STANDARD.names, NEW, "churn_probability"]
+        assert [c.column for c in found.result.columns] == [*STANDARD.names, NEW, "churn_probability"]
 
     def test_the_champion_without_it_is_compared(self, life: Life, trained: TrainedModel) -> None:
         manager = life.mlflow

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from mlops_platform.training_pipeline.model_digest import FEW_ROWS_FILE, MODEL_FILES, PIPELINE_FILE, SERVING_FILES, files_digest
+from mlops_platform.training_pipeline.model_digest import (
+    FEW_ROWS_FILE,
+    MODEL_FILES,
+    PIPELINE_FILE,
+    SERVING_FILES,
+    files_digest,
+)
 from mlops_platform.training_pipeline.serving_form import SERVING_PATH, save, serving_form
 from mlops_platform_tests.unit.inference_pipeline.versions_to_serve import fitted
 from mlops_platform_tests.unit.training_pipeline.worlds import Shop
