@@ -1,0 +1,1 @@
+"""The DAG pack on real Airflow, in an environment of its own: `make test-airflow`."""
