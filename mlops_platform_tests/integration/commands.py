@@ -14,7 +14,10 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from unittest import mock
 
+from mlops_platform import console
 from mlops_platform.cli import main
+
+WIDTH = 120
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,10 @@ def mlops(*arguments: object, **environment: str) -> Done:
     """Runs `mlops` with these arguments; `environment` is set for this command only."""
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
     code = 0
+    # Rich asks for the variable once, when a console is made: another test may have made them.
+    console.out.width = console.err.width = WIDTH
     with (
-        mock.patch.dict(os.environ, {"COLUMNS": "120", **environment}),
+        mock.patch.dict(os.environ, {"COLUMNS": str(WIDTH), **environment}),
         mock.patch.object(sys, "argv", ["mlops", *map(str, arguments)]),
         redirect_stdout(out),
         redirect_stderr(err),

@@ -34,8 +34,8 @@ def logged(home: Settings, *customers: str) -> PredictionLog:
     for name in customers:
         features = {"customer_hmac": customer_hmac(home, name), "size": 12345}
         record = prediction_record(
-            f"PRED_{name}", timestamp_of(AT), model_name="m", model_version="1", features=features, prediction=0, probability=0.5,
-            inference_latency_ms=1.0,
+            f"PRED_{name}", timestamp_of(AT), model_name="m", model_version="1", features=features, prediction=0,
+            probability=0.5, inference_latency_ms=1.0,
         )  # fmt: skip
         assert log.append([record], day=date(2024, 7, 1))
     return log

@@ -143,7 +143,7 @@ class TestRun:
     ) -> None:
         rows = shop.training.to_arrow()
         form = load_form(Path(mlflow.client.download_artifacts(trained.run_id, SERVING_PATH)))
-        assert np.array_equal(form.predict_proba(rows), mlflow.load_model(trained.run_id).predict_proba(rows))
+        assert np.array_equal(form.churn_probability(rows), mlflow.load_model(trained.run_id).predict_proba(rows)[:, 1])
 
     def test_other_types_have_no_serving_form(self, shop: Shop, mlflow: MLflowManager) -> None:
         run_id = train(shop.settings, mlflow, shop.training, model_type="logistic_regression").run_id
