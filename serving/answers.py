@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-import uuid
+import secrets
 from dataclasses import dataclass
 from datetime import datetime
 from time import perf_counter
@@ -107,7 +107,7 @@ class Answerer:
             raise RefusedRequestError(503, "the model has no number for a row of this request")
         elapsed_ms = round((perf_counter() - started) * 1000, 4)
 
-        prediction_id = f"PRED_{uuid.uuid4().hex}"
+        prediction_id = f"PRED_{secrets.token_hex(16)}"
         ids = [f"{prediction_id}-{row}" for row in range(len(churns))] if request.is_list else [prediction_id]
         scored = _Scored(ids, rows, request.customers, predictions, churns, elapsed_ms)
         self._log(served, scored)
@@ -151,6 +151,7 @@ class Answerer:
 
     def look(self) -> None:
         """Brings the metrics of what lies in the home up to date."""
+        self.metrics.hand_over()
         self.metrics.waits(*backlog(self._settings.prediction_spool))
         facts = self._store_facts()
         if facts is not None and "age_days" in facts:

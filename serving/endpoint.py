@@ -69,6 +69,8 @@ class Endpoint:
             return
         path = scope["path"]
         if path in OPEN_PATHS:
+            if path == "/metrics":
+                self._answerer().metrics.hand_over()
             await self._application(scope, receive, self._closing(send))
             return
         started = perf_counter()

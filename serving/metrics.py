@@ -1,13 +1,17 @@
 """Prometheus metrics of the service; BentoML's /metrics adds up those of all workers.
 
-Belongs here: names, labels and buckets. Does not belong here: when they count.
+What a request counts is added up in memory and handed to prometheus_client before a scrape, and every few seconds: with
+several workers each count there is a system call and a write into a shared file, half a dozen a request. Belongs here:
+names, labels and buckets. Does not belong here: when they count.
 """
 
 from __future__ import annotations
 
+import threading
 from bisect import bisect_left
 from collections import Counter as Tally
-from functools import cache
+from collections import defaultdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -17,6 +21,41 @@ if TYPE_CHECKING:
 
 _SHARES = tuple(step / 10 for step in range(1, 11))
 _SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+
+class _Observed:
+    """Observations that a histogram does not have yet.
+
+    Args:
+        bounds: The buckets' upper bounds; one bucket more is for what lies beyond.
+    """
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def add(self, value: float) -> None:
+        """Counts one."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    def hand_over(self, histogram: Histogram) -> None:
+        """Adds them to a histogram as `observe` would one by one."""
+        for bucket, count in enumerate(self.counts):
+            if count:
+                histogram._buckets[bucket].inc(count)
+        histogram._sum.inc(self.total)
+
+
+class _Pending:
+    """What has been counted since the last hand-over."""
+
+    def __init__(self) -> None:
+        self.answers: Tally[tuple[str, int]] = Tally()
+        self.seconds: defaultdict[str, _Observed] = defaultdict(partial(_Observed, _SECONDS))
+        self.classes = [0, 0]
+        self.chances = _Observed(_SHARES)
 
 
 class Metrics:
@@ -43,24 +82,35 @@ class Metrics:
             "mlops_serving_online_store_age_days", "Days by which the online store lags behind.", ["store"]
         )
         self._version: tuple[str, str] | None = None
-        # Looking a label's child up costs more than counting it.
-        self._code = cache(lambda route, code: self._requests.labels(route, str(code)))
-        self._route = cache(self._seconds.labels)
-        self._class = (self._predictions.labels("0"), self._predictions.labels("1"))
+        # Large requests count from threads of their own.
+        self._lock = threading.Lock()
+        self._pending = _Pending()
 
     def answered(self, route: str, code: int, seconds: float) -> None:
         """Counts an answer."""
-        self._code(route, code).inc()
-        self._route(route).observe(seconds)
+        with self._lock:
+            self._pending.answers[route, code] += 1
+            self._pending.seconds[route].add(seconds)
 
     def predicted(self, predictions: Sequence[int], churns: Sequence[float]) -> None:
         """Counts predictions, and the chances of churn they stand for."""
-        for each, count in Tally(predictions).items():
-            self._class[each].inc(count)
-        # What `observe` does, for all rows at once: it costs 3 µs a row.
-        for bucket, count in Tally([bisect_left(_SHARES, chance) for chance in churns]).items():
-            self._scores._buckets[bucket].inc(count)
-        self._scores._sum.inc(sum(churns))
+        with self._lock:
+            pending = self._pending
+            for each, chance in zip(predictions, churns, strict=True):
+                pending.classes[each] += 1
+                pending.chances.add(chance)
+
+    def hand_over(self) -> None:
+        """Gives what was counted to prometheus_client: before a scrape, and before the process ends."""
+        with self._lock:
+            pending, self._pending = self._pending, _Pending()
+        for (route, code), count in pending.answers.items():
+            self._requests.labels(route, str(code)).inc(count)
+        for route, seconds in pending.seconds.items():
+            seconds.hand_over(self._seconds.labels(route))
+        for each, count in enumerate(pending.classes):
+            self._predictions.labels(str(each)).inc(count)
+        pending.chances.hand_over(self._scores)
 
     def refuses(self, *, is_refused: bool) -> None:
         """Says whether the Production version can't be used."""

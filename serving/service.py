@@ -11,6 +11,7 @@ Belongs here: putting the parts together, the watcher thread. Does not belong he
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 from typing import TYPE_CHECKING
@@ -93,12 +94,16 @@ class ChurnService:
     @bentoml.on_startup  # type: ignore[untyped-decorator]
     def start_watching(self) -> None:
         """Begins to follow the registry."""
+        # What is loaded stays: without this, collections triggered by requests look through it again and again.
+        gc.collect()
+        gc.freeze()
         self._watcher.start()
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     def stop(self) -> None:
         """Stops following, and completes the prediction log's file."""
         self._is_stopped.set()
+        self.answerer.metrics.hand_over()
         self.answerer.log.close()
         self.answerer.store.close()
 

@@ -55,7 +55,10 @@ class Layout:
         start = 0
         for block in columns.numbers(self.numeric):
             stop = start + block.shape[1]
-            matrix[:, self.places[start:stop]] = np.where(np.isnan(block), self.medians[start:stop], block)
+            missing = np.isnan(block)
+            if missing.any():
+                block = np.where(missing, self.medians[start:stop], block)  # noqa: PLW2901 - the same block, filled
+            matrix[:, self.places[start:stop]] = block
             start = stop
         for name, column_of in self.categories.items():
             texts = columns.texts(name)

@@ -65,12 +65,18 @@ class Scores:
     Args:
         probability: Chance of churn, shape (n,).
         prediction: 1 at or above the model's threshold, shape (n,).
-        confidence: The larger of P(stays) and P(churns), shape (n,).
     """
 
     probability: NDArray[Any]
     prediction: NDArray[Any]
-    confidence: NDArray[Any]
+
+    @property
+    def confidence(self) -> NDArray[Any]:
+        """The larger of P(stays) and P(churns), shape (n,)."""
+        import numpy as np
+
+        found: NDArray[Any] = np.maximum(self.probability, 1.0 - self.probability)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,11 +190,7 @@ class Predictor:
         else:
             # Some classifiers refuse to score nothing.
             probability = np.zeros(0)
-        return Scores(
-            probability=probability,
-            prediction=(probability >= self.threshold).astype(np.int32),
-            confidence=np.maximum(probability, 1.0 - probability),
-        )
+        return Scores(probability, (probability >= self.threshold).astype(np.int32))
 
     def explain(self, rows: ScoredRows) -> Contributions:
         """What each feature adds to the rows' log-odds of churning, in the order of `feature_names`.

@@ -7,6 +7,8 @@ Does not belong here: HTTP, messages.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from functools import lru_cache
+from operator import itemgetter
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 import msgspec
@@ -48,7 +50,7 @@ class TypedRows:
 
     def __init__(self, rows: Sequence[msgspec.Struct]) -> None:
         self._cells = [msgspec.structs.astuple(row) for row in rows]
-        self._places = {name: place for place, name in enumerate(rows[0].__struct_fields__)} if rows else {}
+        self._places = _places(type(rows[0])) if rows else {}
 
     def __len__(self) -> int:
         return len(self._cells)
@@ -65,8 +67,9 @@ class TypedRows:
 
     def numbers(self, names: Sequence[str]) -> Iterator[NDArray[np.float64]]:
         """The named columns as one block."""
-        places = [self._places[name] for name in names]
-        yield np.array([[row[place] for place in places] for row in self._cells], dtype=np.float64)
+        cells = itemgetter(*(self._places[name] for name in names)) if names else lambda _: ()
+        found: NDArray[np.float64] = np.array([cells(row) for row in self._cells], dtype=np.float64)
+        yield found.reshape(len(self._cells), len(names))
 
     def texts(self, name: str) -> Texts:
         """A column of texts."""
@@ -77,6 +80,11 @@ class TypedRows:
         """Whether the column holds texts."""
         place = self._places[name]
         return all(isinstance(row[place], str) for row in self._cells)
+
+
+@lru_cache(maxsize=4)
+def _places(row: type[msgspec.Struct]) -> dict[str, int]:
+    return {name: place for place, name in enumerate(row.__struct_fields__)}
 
 
 def _field(rule: Rule) -> Any:

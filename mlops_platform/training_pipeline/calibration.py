@@ -67,7 +67,7 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
 
 def calibrated(margins: Floats, slope: float, intercept: float) -> Floats:
     """Corrected probabilities of 1, shape (n,), of a classifier's log-odds, shape (n,)."""
-    churns: Floats = 1.0 / (1.0 + np.exp(-(slope * margins + intercept)))
+    churns: Floats = 1.0 / (1.0 + np.exp(-slope * margins - intercept))
     return churns
 
 

@@ -56,7 +56,7 @@ class FakePredictor:
     def score(self, rows: TypedRows) -> Scores:
         """Log-odds are tenure_days / 100 − 1."""
         chance = 1 / (1 + np.exp(-self._margins(rows)))
-        return Scores(chance, (chance >= self.threshold).astype(np.int32), np.maximum(chance, 1 - chance))
+        return Scores(chance, (chance >= self.threshold).astype(np.int32))
 
     def explain(self, rows: TypedRows) -> Contributions:
         """All of it is tenure_days'."""
