@@ -59,7 +59,7 @@ def offline(versions: Versions) -> CurrentModel:
     return CurrentModel(versions.settings.model_copy(update={"mlflow_tracking_uri": NOWHERE}))
 
 
-def test_twenty_swaps_each_in_one_look_and_never_without_a_model(versions: Versions) -> None:
+def test_swaps_take_one_look_each_and_never_leave_it_without_a_model(versions: Versions) -> None:
     current = CurrentModel(versions.settings)
     versions.add(versions.variant(-1.0))
     current.refresh()
@@ -78,7 +78,7 @@ def test_twenty_swaps_each_in_one_look_and_never_without_a_model(versions: Versi
     user.start()
     expected = {("1", churn(current))}
     try:
-        for number in range(2, 22):
+        for number in range(2, 8):
             pipeline = versions.variant(number / 10)
             versions.add(pipeline)
             assert current.refresh() == f"{versions.settings.model_name} version {number} is served"
@@ -88,8 +88,8 @@ def test_twenty_swaps_each_in_one_look_and_never_without_a_model(versions: Versi
     finally:
         is_over.set()
         user.join()
-    assert len({probability for _, probability in expected}) == 21
-    assert len(seen) > 5
+    assert len({probability for _, probability in expected}) == 7
+    assert len(seen) > 2
     assert seen <= expected
 
 
