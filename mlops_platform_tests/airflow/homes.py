@@ -65,14 +65,18 @@ class Prepared:
 
 
 def prepare(folder: Path, *, customers: int, days: int, generator: int) -> Prepared:
-    """Seeds a CRM, ingests it, and computes the features that a training as of its last day needs."""
+    """Seeds a CRM, and prepares a home of it."""
     url = f"sqlite:///{folder / 'crm.db'}"
     seed(url, customers=customers, days=days, seed=generator, until=UNTIL)
-    start = UNTIL - timedelta(days=days - 1)
+    return ingested(folder, url, UNTIL - timedelta(days=days - 1), UNTIL)
+
+
+def ingested(folder: Path, url: str, start: date, until: date) -> Prepared:
+    """Ingests a CRM, and computes the features that a training as of its last day needs."""
     settings = pin(load_settings(home=folder / "home"), history_start=start, crm_url=url)
-    with running(settings) as runner:
-        runner.run(INGEST, UNTIL.isoformat())
-        for day in sorted({*labelled_dates(UNTIL, start, settings.horizon_days).all} - {UNTIL}):
+    with running(settings, until) as runner:
+        runner.run(INGEST, until.isoformat())
+        for day in sorted({*labelled_dates(until, start, settings.horizon_days).all} - {until}):
             runner.run(INGEST, day.isoformat(), only=[FEATURES])
     return Prepared(settings)
 
@@ -88,10 +92,10 @@ def with_model(folder: Path) -> Prepared:
 
 
 @contextmanager
-def running(settings: Settings) -> Iterator[Runner]:
+def running(settings: Settings, until: date = UNTIL) -> Iterator[Runner]:
     """Runs jobs of the home in this process, as of its last day."""
     from mlops_platform.definitions import build_definitions
 
     with open_instance(settings) as instance:
-        definitions = build_definitions(settings.model_copy(update={"as_of": UNTIL}))
+        definitions = build_definitions(settings.model_copy(update={"as_of": until}))
         yield Runner(definitions, instance, lambda line: None)

@@ -12,9 +12,11 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from mlops_platform.contracts import PREDICTIONS
 from mlops_platform.orchestration.instance import open_instance
 from mlops_platform.orchestration.processes import WORKSPACE
 from mlops_platform.settings import child_environment
+from mlops_platform.storage.locks import table_lock
 from mlops_platform_tests.airflow.airflows import DAGSTER, Airflow, background, eventually, free_port, listens
 from mlops_platform_tests.airflow.conftest import made
 from mlops_platform_tests.airflow.homes import MORNING, NIGHT, Prepared
@@ -105,7 +107,9 @@ def test_inference_runs_on_dagster(site: Site) -> None:
 
 
 def test_the_next_try_finds_what_was_done_and_a_kill_ends_the_run(site: Site) -> None:
-    found = site.airflow.python(TRIES, str(site.airflow.dags / f"{INFERENCE}.py"), MORNING.isoformat())
+    # While another writer has the table, the run can't end before it is killed.
+    with table_lock(site.prepared.settings, PREDICTIONS.name):
+        found = site.airflow.python(TRIES, str(site.airflow.dags / f"{INFERENCE}.py"), MORNING.isoformat())
     assert found["again"] == found["first"]
     assert found["first"]["ml/serving_model"]["version"] == "1"
     assert "CANCELED" in found["killed"]
