@@ -114,7 +114,6 @@ class FeatureTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             InputError: A feature the transformer was fitted on is missing, or holds what is no number or text.
             NotFittedError: `fit` has not been called.
         """
-        self._require_fitted()
         return self.layout().matrix(X)
 
     def layout(self) -> Layout:

@@ -38,7 +38,6 @@ NO_CUSTOMER = "no_customer_id"
 DUPLICATE = "duplicate_customer_id"
 OUT_OF_CONTRACT = "out_of_contract"
 UNKNOWN_CUSTOMER = "unknown_customer"
-REASONS = (NO_CUSTOMER, DUPLICATE, OUT_OF_CONTRACT, UNKNOWN_CUSTOMER, OUTSIDE_POPULATION)
 
 CUSTOMER, RECENCY = "customer_id", "days_since_last_transaction"
 ROW, REASON, DETAIL = "_row", "_reason", "_detail"
