@@ -68,6 +68,10 @@ test-drift: setup ## Run the drift proofs whole: 200 draws a rate, 200 hostile t
 	@FULL_PROOFS=1 $(BIN)/python -m pytest mlops_platform_tests/unit/monitoring/test_drift.py \
 		mlops_platform_tests/integration/test_hostile_drift.py $(ARGS)
 
+.PHONY: test-server
+test-server: setup ## Run the server profile on a real PostgreSQL and S3 (FULL_PROOFS=1: 20 restarts of each)
+	@SERVER_PROOFS=1 $(BIN)/python -m pytest -n 2 --dist loadfile mlops_platform_tests/server $(ARGS)
+
 .PHONY: test-airflow
 test-airflow: setup ## Run the DAG pack on real Airflow, which gets .venv-airflow (FULL_PROOFS=1: both DAGs on both runners)
 	@$(BIN)/python -m tools.airflow_env
@@ -126,7 +130,7 @@ lock-airflow: setup ## Compile Airflow's lock from deploy/airflow/requirements.i
 
 .PHONY: clean
 clean: ## Remove .venv, caches and builds; the platform's home .mlops stays
-	rm -rf .venv .venv-engines .venv-airflow .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+	rm -rf .venv .venv-engines .venv-airflow .maven .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: clean-home

@@ -23,15 +23,19 @@ class Bucket:
     Args:
         name: The bucket's name.
         endpoint: Address of its server.
+        key: Its access key; moto takes any.
+        secret: The secret of the key.
     """
 
     name: str
     endpoint: str
+    key: str = KEY
+    secret: str = KEY
 
     @classmethod
-    def fresh(cls, endpoint: str) -> Bucket:
+    def fresh(cls, endpoint: str, key: str = KEY, secret: str = KEY) -> Bucket:
         """A bucket with a name that no other test uses."""
-        return cls(f"bucket-{uuid.uuid4().hex[:12]}", endpoint)
+        return cls(f"bucket-{uuid.uuid4().hex[:12]}", endpoint, key, secret)
 
     @property
     def url(self) -> str:
@@ -43,8 +47,8 @@ class Bucket:
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
             "MLFLOW_S3_ENDPOINT_URL": self.endpoint,
-            "AWS_ACCESS_KEY_ID": KEY,
-            "AWS_SECRET_ACCESS_KEY": KEY,
+            "AWS_ACCESS_KEY_ID": self.key,
+            "AWS_SECRET_ACCESS_KEY": self.secret,
             "AWS_DEFAULT_REGION": REGION,
             "AWS_EC2_METADATA_DISABLED": "true",
             "NO_PROXY": "127.0.0.1",
@@ -80,8 +84,8 @@ class Bucket:
             "s3",
             endpoint_url=self.endpoint,
             region_name=REGION,
-            aws_access_key_id=KEY,
-            aws_secret_access_key=KEY,
+            aws_access_key_id=self.key,
+            aws_secret_access_key=self.secret,
         )
 
 

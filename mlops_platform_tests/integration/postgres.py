@@ -13,11 +13,12 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 from adbc_driver_postgresql import dbapi
 
 PROGRAMS = ("initdb", "pg_ctl", "postgres")
@@ -32,10 +33,34 @@ class Server:
     """A running PostgreSQL that trusts whoever reaches its port."""
 
     port: int
+    folder: Path
+    call: Callable[..., None] = field(repr=False)
 
     def url(self, database: str = SUPERUSER, user: str = SUPERUSER) -> str:
         """Address of a database."""
         return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
+
+    def start(self) -> None:
+        """Starts it over its folder, and waits until it answers."""
+        options = f"-p {self.port} -k {self.folder} {OPTIONS}"
+        data, log = str(self.folder / "data"), str(self.folder / "log")
+        self.call("pg_ctl", "start", "-D", data, "-w", "-t", str(START_SECONDS), "-l", log, "-o", options)
+
+    def kill(self) -> None:
+        """SIGKILL to the server and all its processes: connections break, nothing is closed."""
+        leader = int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
+        server = psutil.Process(leader)
+        gone = [server, *server.children(recursive=True)]
+        for process in gone:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(gone, timeout=START_SECONDS)
+        (self.folder / "data" / "postmaster.pid").unlink()
+
+    def stop(self) -> None:
+        """Ends it at once, if it runs."""
+        if (self.folder / "data" / "postmaster.pid").exists():
+            self.call("pg_ctl", "stop", "-D", str(self.folder / "data"), "-m", "immediate", "-w")
 
     def run(self, *statements: str, database: str = SUPERUSER) -> list[Any]:
         """Runs statements one by one, each its own transaction; returns the rows of the last."""
@@ -68,14 +93,12 @@ def running(programs: Path) -> Iterator[Server]:
         call = _caller(programs, folder, user)
         data = str(folder / "data")
         call("initdb", "-D", data, "-U", SUPERUSER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
-        server = Server(_free_port())
-        options = f"-p {server.port} -k {folder} {OPTIONS}"
-        log = str(folder / "log")
-        call("pg_ctl", "start", "-D", data, "-w", "-t", str(START_SECONDS), "-l", log, "-o", options)
+        server = Server(_free_port(), folder, call)
+        server.start()
         try:
             yield server
         finally:
-            call("pg_ctl", "stop", "-D", data, "-m", "immediate", "-w")
+            server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
