@@ -39,6 +39,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
 
     home: Path = Field(Path(".mlops"), description="Folder that holds everything the platform writes.")
+    profile: Literal["embedded", "server", "aws"] = Field(
+        "embedded", description="Where the platform runs: embedded, server (PostgreSQL and S3) or aws (Glue and S3)."
+    )
     crm_url: str | None = Field(None, description="CRM database: sqlite:///file.db or postgresql://…")
     sources: Annotated[dict[str, SourceSetting], NoDecode] = Field(
         default_factory=dict, description="Named sources: URL, and the CRM's own names of tables and columns."
@@ -66,8 +69,15 @@ class Settings(BaseSettings):
     features_module: str | None = Field(
         None, description="Python module whose FEATURES are added to the standard features, such as my_features."
     )
-    engine: Literal["duckdb", "spark"] = Field(
-        "duckdb", description="What computes features: duckdb, or spark (needs the extra `spark` and Java)."
+    engine: Literal["duckdb", "spark", "trino", "athena"] = Field(
+        "duckdb", description="What computes features: duckdb, spark (extra `spark`, and Java), trino or athena."
+    )
+    trino_url: str | None = Field(
+        None, description="Trino, for the engine trino: trino://user@host:8080/catalog, or trino+https://…"
+    )
+    athena_workgroup: str = Field("primary", description="Athena's workgroup, for the engine athena.")
+    athena_results_url: str | None = Field(
+        None, description="Where Athena puts results: s3://bucket/folder; default: the workgroup's own place."
     )
     drift_threshold: float = Field(
         0.05, gt=0, lt=1, description="Family-wise significance level of the drift decision."
@@ -86,6 +96,9 @@ class Settings(BaseSettings):
     )
     warehouse_url: str | None = Field(
         None, description="Where the tables' files lie: s3://bucket/folder; default: a folder of the home."
+    )
+    dagster_storage_url: str | None = Field(
+        None, description="Dagster's runs and events: postgresql://user@host/database; default: SQLite in the home."
     )
     mlflow_tracking_uri: str | None = Field(
         None, validation_alias="MLFLOW_TRACKING_URI", description="MLflow server; default: SQLite in the home."
