@@ -118,7 +118,7 @@ class TestValues:
             ("MEMORY_LIMIT_MB", "64"),
             ("INGEST_OVERLAP_DAYS", "-1"),
             ("ENGINE", "Spark"),
-            ("ENGINE", "athena"),
+            ("ENGINE", "polars"),
             ("ORCHESTRATOR", "cron"),
         ],
     )
