@@ -23,6 +23,11 @@ EXIT_USER_ERROR = 2
 
 Home = Annotated[Path | None, typer.Option("--home", help="Folder of everything written. [MLOPS_HOME, else .mlops]")]
 
+Profile = Annotated[
+    str | None,
+    typer.Option("--profile", help="embedded, server or aws: where it runs. [MLOPS_PROFILE, else embedded]"),
+]
+
 
 @contextmanager
 def reporting() -> Iterator[None]:

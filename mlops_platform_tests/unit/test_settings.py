@@ -337,3 +337,130 @@ class TestFeaturesModule:
             apply_exports(settings)
             # Another home of this process may have another.
             assert "MLOPS_FEATURES_MODULE" not in os.environ
+
+
+SERVER = {
+    "profile": "server",
+    "catalog_url": "postgresql://ana:hunter2@host/mlops",
+    "warehouse_url": "s3://bucket/lake",
+    "dagster_storage_url": "postgresql://ana:hunter2@host/dagster",
+    "mlflow_tracking_uri": "http://host:5000",
+}
+
+
+class TestProfiles:
+    def test_the_server_has_all_it_needs(self, made: Path) -> None:
+        settings = load_settings(home=made, **SERVER)
+        assert (settings.profile, settings.catalog_uri) == ("server", "postgresql+psycopg2://ana:hunter2@host/mlops")
+
+    def test_everything_that_is_missing_is_named_at_once(self, made: Path) -> None:
+        with pytest.raises(SettingsError) as refused:
+            load_settings(home=made, profile="server")
+        for name in ("CATALOG_URL", "WAREHOUSE_URL", "DAGSTER_STORAGE_URL"):
+            assert f"MLOPS_{name}=" in str(refused.value)
+        assert "MLFLOW_TRACKING_URI=http" in str(refused.value)
+
+    @pytest.mark.parametrize("name", ["catalog_url", "warehouse_url", "dagster_storage_url", "mlflow_tracking_uri"])
+    def test_one_that_is_missing(self, made: Path, name: str) -> None:
+        with pytest.raises(SettingsError) as refused:
+            load_settings(home=made, **SERVER | {name: None})
+        assert str(refused.value).count("=") == 1
+
+    def test_mlflows_database_is_no_server(self, made: Path) -> None:
+        with pytest.raises(SettingsError, match="lacks MLFLOW_TRACKING_URI"):
+            load_settings(home=made, **SERVER | {"mlflow_tracking_uri": "postgresql://host/mlflow"})
+
+    def test_on_aws_the_catalog_is_glue(self, made: Path) -> None:
+        assert load_settings(home=made, **SERVER | {"profile": "aws", "catalog_url": None}).catalog_url is None
+        with pytest.raises(SettingsError, match="profile aws lacks MLOPS_WAREHOUSE_URL, MLOPS_DAGSTER_STORAGE_URL, ML"):
+            load_settings(home=made, profile="aws")
+
+    @pytest.mark.parametrize("same", ["postgresql://host/mlops", "postgresql+psycopg2://bob@host:5432/mlops?a=b"])
+    def test_dagster_has_a_database_of_its_own(self, made: Path, same: str) -> None:
+        with pytest.raises(SettingsError, match="name the same database"):
+            load_settings(home=made, **SERVER | {"dagster_storage_url": same})
+
+    def test_an_unknown_profile(self, made: Path) -> None:
+        with pytest.raises(SettingsError, match=r"MLOPS_PROFILE is 'cloud'.*'embedded', 'server' or 'aws'"):
+            load_settings(home=made, profile="cloud")
+
+    def test_dagsters_database_is_postgresql(self, made: Path) -> None:
+        with pytest.raises(SettingsError, match=r"MLOPS_DAGSTER_STORAGE_URL is 'mysql://a:\*\*\*@h/d'"):
+            load_settings(home=made, dagster_storage_url="mysql://a:hunter2@h/d")
+
+    def test_a_child_has_the_profile_and_names_the_driver(self, monkeypatch: pytest.MonkeyPatch, made: Path) -> None:
+        settings = load_settings(home=made, **SERVER)
+        for name, value in child_environment(settings).items():
+            monkeypatch.setenv(name, value)
+        # Dagster hands it to SQLAlchemy as it is.
+        assert os.environ["MLOPS_DAGSTER_STORAGE_URL"] == "postgresql+psycopg2://ana:hunter2@host/dagster"
+        child = load_settings()
+        assert all(getattr(child, name) == value for name, value in SERVER.items())
+
+    def test_this_process_keeps_them_to_itself(self, monkeypatch: pytest.MonkeyPatch, made: Path) -> None:
+        monkeypatch.setattr(os, "environ", {})
+        apply_exports(load_settings(home=made, **SERVER))
+        assert not any("hunter2" in value for value in os.environ.values())
+        # Another home of this process may be an embedded one.
+        assert load_settings(home=made / "other").profile == "embedded"
+
+
+class TestSecretsFromFiles:
+    @pytest.fixture
+    def secrets(self, tmp_path: Path) -> Path:
+        folder = tmp_path / "secrets"
+        folder.mkdir()
+        (folder / "mlops_catalog_url").write_text("postgresql://ana:hunter2@host/mlops\n")
+        (folder / "mlops_api_token").write_text("token\n")
+        (folder / "mlflow_backend_store_uri").write_text("postgresql://ana:hunter2@host/mlflow")
+        return folder
+
+    def test_they_are_read(self, monkeypatch: pytest.MonkeyPatch, made: Path, secrets: Path) -> None:
+        monkeypatch.setenv("MLOPS_SECRETS_DIR", str(secrets))
+        settings = load_settings(home=made)
+        assert settings.catalog_url == "postgresql://ana:hunter2@host/mlops"
+        assert settings.api_token is not None
+        assert settings.api_token.get_secret_value() == "token"
+        assert load_settings(home=made, secrets_dir=secrets) == settings
+
+    def test_the_environment_goes_first_and_they_before_the_homes_file(
+        self, monkeypatch: pytest.MonkeyPatch, made: Path, secrets: Path
+    ) -> None:
+        (made / HOME_FILE).write_text(PINNED)
+        (secrets / "mlops_crm_url").write_text("sqlite:///secret.db")
+        monkeypatch.setenv("MLOPS_CATALOG_URL", "postgresql://environment/mlops")
+        settings = load_settings(home=made, secrets_dir=secrets)
+        assert (settings.catalog_url, settings.crm_url) == ("postgresql://environment/mlops", "sqlite:///secret.db")
+
+    def test_the_list_names_them_and_shows_no_secret(self, made: Path, secrets: Path) -> None:
+        found = setting_sources(load_settings(home=made, secrets_dir=secrets))
+        assert found["catalog_url"] == ("postgresql://ana:***@host/mlops", "file")
+        assert found["api_token"][1] == found["mlflow_backend_store_uri"][1] == "file"
+        assert not any("token" in value or "hunter2" in value for value, _ in found.values())
+
+    def test_an_empty_file_is_none(self, made: Path, secrets: Path) -> None:
+        (made / HOME_FILE).write_text(PINNED)
+        for name in ("mlops_crm_url", "mlops_smtp_url"):
+            (secrets / name).write_text("\n")
+        settings = load_settings(home=made, secrets_dir=secrets)
+        assert (settings.crm_url, settings.smtp_url) == ("sqlite:///pinned.db", None)
+        found = setting_sources(settings, home=made)
+        assert (found["crm_url"][1], found["smtp_url"]) == ("mlops.toml", ("None", "default"))
+        assert found["home"] == (str(made), "argument")
+
+    def test_a_child_finds_them_too(self, made: Path, secrets: Path) -> None:
+        found = exports(load_settings(home=made, secrets_dir=secrets))
+        assert found["MLOPS_SECRETS_DIR"] == str(secrets)
+        assert found["MLFLOW_BACKEND_STORE_URI"] == "postgresql+psycopg2://ana:hunter2@host/mlflow"
+
+    def test_a_folder_that_is_missing_or_none(self, made: Path, secrets: Path) -> None:
+        with pytest.raises(SettingsError, match=r"MLOPS_SECRETS_DIR is '.*nowhere': No such file"):
+            load_settings(home=made, secrets_dir=secrets / "nowhere")
+        with pytest.raises(SettingsError, match=r"MLOPS_SECRETS_DIR is .*Not a directory"):
+            load_settings(home=made, secrets_dir=secrets / "mlops_api_token")
+
+    def test_what_is_wrong_in_one_shows_no_password(self, made: Path, secrets: Path) -> None:
+        (secrets / "mlops_catalog_url").write_text("mysql://ana:hunter2@host/mlops")
+        with pytest.raises(SettingsError, match="MLOPS_CATALOG_URL") as refused:
+            load_settings(home=made, secrets_dir=secrets)
+        assert "hunter2" not in str(refused.value)
