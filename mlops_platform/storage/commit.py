@@ -11,7 +11,7 @@ from time import sleep
 from typing import TYPE_CHECKING
 
 from mlops_platform.errors import ConflictError, StorageError
-from mlops_platform.storage.catalog import stored_contract
+from mlops_platform.storage.catalog import outages, stored_contract
 from mlops_platform.storage.conditions import all_of, all_of_sql
 from mlops_platform.storage.duck import contract_cells, parquet_source, session
 from mlops_platform.storage.read import planned
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pyiceberg.manifest import DataFile
-    from pyiceberg.table import Table
+    from pyiceberg.table import Table, Transaction
 
     from mlops_platform.storage.conditions import Condition
     from mlops_platform.storage.read import TableSnapshot
 
 PUBLISH_ID = "mlops.publish-id"
 # Seconds before each further attempt; a database that is restarted answers again within them.
-WAITS: tuple[float, ...] = (0.1, 0.4, 1.6, 6.4)
+WAITS: tuple[float, ...] = (0.1, 0.4, 1.6, 6.4, 12.8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,32 +88,32 @@ def replacement(held: TableSnapshot, scope: Sequence[Condition]) -> Change:
 
 
 def commit(table: Table, change: Change, properties: Mapping[str, str]) -> None:
-    """Makes the change in one snapshot; `table` is refreshed to hold it.
+    """Makes the change in one snapshot on top of the one it was planned from; `table` is refreshed to hold it.
 
     Args:
-        table: The table, whose lock the caller holds.
+        table: The table as the change was planned from it, whose lock the caller holds. A lock can be lost: the server
+            that keeps it may be restarted, or take its holder for dead.
         change: Files in and out.
         properties: Properties of the snapshot, `PUBLISH_ID` among them: by it a commit whose answer was lost is found.
 
     Raises:
-        ConflictError: Another engine changed the files meanwhile.
+        ConflictError: The table is no longer the one the change was planned from.
         StorageError: The commit failed, or nobody can say whether it did.
     """
     from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException, ValidationException
-    from sqlalchemy.exc import SQLAlchemyError
 
     planned_from = table.metadata.current_snapshot_id
+    # PyIceberg 0.12 weighs manifests in threads that share one evaluator: now and then it misses a file that is there,
+    # and says so by a ValidationException.
+    failures: tuple[type[Exception], ...] = (CommitFailedException, CommitStateUnknownException, ValidationException)
+    failures += outages()
     for wait in (*WAITS, None):
         try:
-            _attempt(table, change, properties)
-        except (CommitFailedException, CommitStateUnknownException, ValidationException, SQLAlchemyError, OSError) as e:
+            _attempt(table, change, properties, planned_from)
+        except failures as e:
             has_committed = _has_committed(table, properties[PUBLISH_ID])
             if has_committed:
                 break
-            # PyIceberg 0.12 weighs manifests in threads that share one evaluator: now and then it misses a file that is
-            # there. Only where the table is another than the change was planned from has somebody removed it.
-            if isinstance(e, ValidationException) and table.metadata.current_snapshot_id != planned_from:
-                raise ConflictError(f"{_name(table)} was changed meanwhile: {e}", hint="run this again.") from e
             if wait is None:
                 unsure = ", and whether it took effect can't be found out" if has_committed is None else ""
                 raise StorageError(
@@ -125,14 +125,20 @@ def commit(table: Table, change: Change, properties: Mapping[str, str]) -> None:
             break
 
 
-def _attempt(table: Table, change: Change, properties: Mapping[str, str]) -> None:
+def _attempt(table: Table, change: Change, properties: Mapping[str, str], planned_from: int | None) -> None:
     from pyiceberg.table.update.snapshot import ManageSnapshots
 
     table.refresh()
-    with table.transaction() as transaction:
-        present = table.metadata.current_snapshot_id
-        if change.tag is not None and change.tag not in table.metadata.refs and present is not None:
-            ManageSnapshots(transaction).create_tag(present, change.tag).commit()
+    if _holds(table, properties[PUBLISH_ID]):
+        # An earlier attempt took effect after it was looked for.
+        return
+    if table.metadata.current_snapshot_id != planned_from:
+        raise ConflictError(
+            f"{_name(table)} was changed meanwhile: it holds snapshot {table.metadata.current_snapshot_id}, and the "
+            f"rows were made from {planned_from}",
+            hint="run this again.",
+        )
+    with _single_attempt(table) as transaction:
         snapshot = transaction.update_snapshot(snapshot_properties=dict(properties))
         update = snapshot.overwrite() if change.removed else snapshot.fast_append()
         for file in change.removed:
@@ -140,17 +146,39 @@ def _attempt(table: Table, change: Change, properties: Mapping[str, str]) -> Non
         for file in change.added:
             update.append_data_file(file)
         update.commit()
+        # Last, since PyIceberg keeps one requirement of a kind, the first: that the table is as it was.
+        if change.tag is not None and change.tag not in table.metadata.refs and planned_from is not None:
+            ManageSnapshots(transaction).create_tag(planned_from, change.tag).commit()
     table.refresh()
+
+
+def _single_attempt(table: Table) -> Transaction:
+    """A transaction that fails where the table changed under it.
+
+    PyIceberg's own would put the change on top of whatever the table holds by then. What stays of its retry is the look
+    whether a commit that was reported as failed took effect: Glue's client repeats a call whose answer was lost, and
+    the second is refused since the first has made a new version.
+    """
+    from pyiceberg.exceptions import CommitFailedException
+    from pyiceberg.table import Transaction
+
+    class SingleAttempt(Transaction):
+        def _rebuild_snapshot_updates(self) -> None:
+            raise CommitFailedException("the table was changed during the commit")
+
+    return SingleAttempt(table)
 
 
 def _has_committed(table: Table, publish_id: str) -> bool | None:
     """Whether the publish is in the table; None where the catalog can't be asked."""
-    from sqlalchemy.exc import SQLAlchemyError
-
     try:
         table.refresh()
-    except (SQLAlchemyError, OSError):
+    except outages():
         return None
+    return _holds(table, publish_id)
+
+
+def _holds(table: Table, publish_id: str) -> bool:
     return any(s.summary is not None and s.summary.get(PUBLISH_ID) == publish_id for s in table.snapshots())
 
 

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from mlops_platform.contracts.schemas import arrow_schema
 from mlops_platform.errors import ContractError
-from mlops_platform.storage.catalog import ensure_table, open_catalog
+from mlops_platform.storage.catalog import ensure_table, open_catalog, outages
 from mlops_platform.storage.duck import parquet_source, quoted, use_files_of
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from mlops_platform.contracts import TableContract
     from mlops_platform.settings import Settings
+    from mlops_platform.storage.branch import Branch
 
 # Rows up to this size stay in memory: auditing and comparing them is then cheaper than writing them.
 IN_MEMORY_BYTES = 64 * 2**20
@@ -42,17 +43,19 @@ BATCH_ROWS = 100_000
 
 @dataclass(frozen=True, slots=True)
 class StagedRows:
-    """Rows in data files of a table that no snapshot names yet: nobody reads them before a publish commits them.
+    """Rows in data files of a table that none of its states names yet: nobody reads them before a publish commits them.
 
     Args:
         contract: The table's contract.
         settings: The home.
         files: The data files.
+        branch: The branch on which another engine wrote them; None: nothing names them.
     """
 
     contract: TableContract
     settings: Settings
     files: tuple[DataFile, ...]
+    branch: Branch | None = None
 
     @property
     def num_rows(self) -> int:
@@ -66,10 +69,8 @@ class StagedRows:
 
     def discard(self) -> None:
         """Deletes the files; for rows that are not going to be published."""
-        table = open_catalog(self.settings).load_table(self.contract.name)
-        for file in self.files:
-            with suppress(FileNotFoundError):
-                table.io.delete(file.file_path)
+        with suppress(*outages()):
+            _delete(open_catalog(self.settings).load_table(self.contract.name), self.files)
 
 
 Rows: TypeAlias = pa.Table | StagedRows
@@ -158,6 +159,14 @@ def register_rows(connection: duckdb.DuckDBPyConnection, name: str, rows: Rows) 
     return quoted(name)
 
 
+def _delete(table: Table, files: Iterable[DataFile]) -> None:
+    """Deletes files nothing refers to; where the store does not answer they are left to maintenance."""
+    with suppress(OSError):
+        for file in files:
+            with suppress(FileNotFoundError):
+                table.io.delete(file.file_path)
+
+
 class _Writer:
     """Buffers rows by partition and writes them out in the background, one group of files at a time."""
 
@@ -199,8 +208,7 @@ class _Writer:
         if self._running is not None and self._running.exception() is None:
             self._collect()
         self._pool.shutdown()
-        for file in self._files:
-            self._table.io.delete(file.file_path)
+        _delete(self._table, self._files)
 
     def _split(self, rows: pa.Table) -> Iterator[tuple[tuple[Any, ...], pa.Table]]:
         """The rows by partition, in the order of the partitions' values."""
