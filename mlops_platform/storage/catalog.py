@@ -6,6 +6,7 @@ Does not belong here: writing rows (`publish.py`) or reading them (`read.py`).
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import suppress
 from functools import lru_cache
 from time import sleep
@@ -41,20 +42,24 @@ TABLE_PROPERTIES = {
 
 
 def open_catalog(settings: Settings) -> Catalog:
-    """Opens the home's SQL catalog: a SQLite file in the home, or PostgreSQL.
+    """Opens the home's catalog: Glue in the AWS profile, else a SQL catalog in the home's SQLite file or PostgreSQL.
 
     Raises:
-        StorageError: The home can't be written.
+        SettingsError: The AWS profile lacks the extra `aws`, a region, credentials, or a bucket.
+        StorageError: The home can't be written, or the catalog can't be reached.
     """
     from sqlalchemy.exc import SQLAlchemyError
 
+    if settings.profile == "aws":
+        return _glue_catalog(os.getpid(), settings.warehouse_location, **settings.file_properties)
     try:
         settings.home.mkdir(parents=True, exist_ok=True)
         if settings.warehouse_url is None:
             settings.warehouse.mkdir(exist_ok=True)
         where = {"uri": settings.catalog_uri, "warehouse": settings.warehouse_location, **settings.file_properties}
         if settings.catalog_url is not None:
-            return _server_catalog(os.getpid(), **where)
+            # A server that was restarted has broken the connections that are held.
+            return _server_catalog(os.getpid(), pool_pre_ping="true", **where)
         return _new_catalog(where)
     except (OSError, SQLAlchemyError) as error:
         cause = getattr(error, "orig", None) or error
@@ -71,10 +76,26 @@ def open_catalog(settings: Settings) -> Catalog:
         ) from error
 
 
+def outages() -> tuple[type[Exception], ...]:
+    """What asking the catalog or the files raises where they do not answer, or refuse."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    # Whoever has not loaded botocore can't get its errors.
+    aws = sys.modules.get("botocore.exceptions")
+    return (SQLAlchemyError, OSError, *((aws.BotoCoreError, aws.ClientError) if aws is not None else ()))
+
+
 @lru_cache(maxsize=4)
 def _server_catalog(_process: int, **where: str) -> Catalog:
     """One catalog a process: each holds connections, of which a server has few. A fork must not share them."""
     return _new_catalog(where)
+
+
+@lru_cache(maxsize=4)
+def _glue_catalog(_process: int, warehouse: str, **files: str) -> Catalog:
+    from mlops_platform.storage.glue import glue_catalog
+
+    return glue_catalog(warehouse, files)
 
 
 def _new_catalog(where: dict[str, str]) -> Catalog:
@@ -166,9 +187,11 @@ def _create(catalog: Catalog, contract: TableContract, timezone: str) -> Table:
     )
     properties = TABLE_PROPERTIES | {TIMEZONE_PROPERTY: timezone, "comment": contract.description}
     namespace = contract.name.split(".")[0]
-    with suppress(IntegrityError):
-        # Fails when another process makes the namespace at the same instant.
-        catalog.create_namespace_if_not_exists(namespace)
+    # Asked first: a role that may write tables need not be one that may make Glue databases.
+    if not catalog.namespace_exists(namespace):
+        with suppress(IntegrityError):
+            # Fails when another process makes the namespace at the same instant.
+            catalog.create_namespace_if_not_exists(namespace)
     try:
         return catalog.create_table(contract.name, schema=schema, partition_spec=spec, properties=properties)
     except TableAlreadyExistsError:

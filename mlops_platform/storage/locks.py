@@ -1,8 +1,9 @@
 """One writer a table: a lock that dies with the process that holds it.
 
-A flock in the home where the catalog is a SQLite file, an advisory lock of the database where it is PostgreSQL: the
-kernel releases the first, the server the second, when the holder is killed. Does not belong here: what is written under
-the lock.
+A flock in the home where the catalog is a SQLite file; an advisory lock where there is a PostgreSQL: the catalog's, or
+with Glue, which has no locks, the one that holds Dagster's runs. The kernel releases the first, the server the second,
+when the holder is killed. Does not belong here: what is written under the lock, and that a commit is refused whose lock
+was lost (`commit.py`).
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ def table_lock(settings: Settings, name: str) -> Iterator[None]:
     """Holds the table's writer lock.
 
     Raises:
-        StorageError: Another writer held it for ten minutes, or the catalog's database can't be reached.
+        StorageError: Another writer held it for ten minutes, or the database can't be reached.
     """
-    held = _advisory_lock if settings.catalog_uri.startswith("postgresql") else _file_lock
-    with held(settings, name):
+    database = settings.dagster_storage_url if settings.profile == "aws" else settings.catalog_url
+    with _file_lock(settings, name) if database is None else _advisory_lock(database, name):
         yield
 
 
@@ -54,21 +55,21 @@ def _file_lock(settings: Settings, name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _advisory_lock(settings: Settings, name: str) -> Iterator[None]:
+def _advisory_lock(database: str, name: str) -> Iterator[None]:
     from sqlalchemy import create_engine, text
     from sqlalchemy.exc import OperationalError
     from sqlalchemy.pool import NullPool
 
     # A session-level lock belongs to its connection: closing it, or dying, gives it back.
-    engine = create_engine(
-        settings.catalog_uri, poolclass=NullPool, connect_args=_KEEPALIVE, isolation_level="AUTOCOMMIT"
-    )
+    address = database.replace("postgresql://", "postgresql+psycopg2://", 1)
+    engine = create_engine(address, poolclass=NullPool, connect_args=_KEEPALIVE, isolation_level="AUTOCOMMIT")
     key = int.from_bytes(hashlib.sha256(f"mlops/{name}".encode()).digest()[:8], "big", signed=True)
     try:
         connection = engine.connect()
     except OperationalError as error:
         raise StorageError(
-            f"the catalog's database can't be reached: {error.orig}", hint="check MLOPS_CATALOG_URL and the server."
+            f"the database of the tables' locks can't be reached: {error.orig}",
+            hint="check the server, and MLOPS_CATALOG_URL; in the AWS profile MLOPS_DAGSTER_STORAGE_URL.",
         ) from error
     with connection:
         connection.execute(text(f"SET lock_timeout = '{TIMEOUT_SECONDS}s'"))
