@@ -1,12 +1,12 @@
 """Compute: rows of the feature store for any feature_dates, one after the other, in bounded memory.
 
-On DuckDB the rolling engine makes the measures and DuckDB evaluates the features; on Spark one expression does both. To
-these come key, version and hash. Does not belong here: what the features are (`transform.py`), publishing (`load.py`).
+On DuckDB the rolling engine makes the measures and DuckDB evaluates the features; on Spark, Trino and Athena one
+expression does both. To these come key, version and hash. Does not belong here: what the features are (`transform.py`),
+publishing (`load.py`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +18,8 @@ from mlops_platform.errors import InputError
 from mlops_platform.feature_pipeline.measures import measures_of, needed_measures
 from mlops_platform.feature_pipeline.purchases import read_purchases
 from mlops_platform.feature_pipeline.rolling import Rolling, fifths, in_days
-from mlops_platform.feature_pipeline.row_hash import cell_bits, row_hashes
+from mlops_platform.feature_pipeline.row_hash import cell_bits
+from mlops_platform.feature_pipeline.stamp import Stamp
 from mlops_platform.feature_pipeline.transform import SOURCE_TYPES, feature_columns, purchases_expression
 from mlops_platform.storage.conditions import Condition
 from mlops_platform.storage.duck import session
@@ -77,8 +78,8 @@ def feature_batches(
     computed = tuple(f for f in features.features if f.name in only) if only else features.features
     if not all(isinstance(f.how, Aggregate | MostFrequent) for f in computed):
         computed = features.features
-    stamp = _Stamp(features.version, created_at, schema)
-    made = _by_spark if settings.engine == "spark" else _by_rolling
+    stamp = Stamp(features.version, created_at, schema)
+    made = _by_rolling if settings.engine == "duckdb" else _by_expression
 
     def batches() -> Iterator[pa.RecordBatch]:
         for day, table, known in made(settings, transactions, days, computed):
@@ -112,37 +113,19 @@ def _merged(held: TableSnapshot, day: date, table: pa.Table, only: Sequence[str]
     return rows.drop_columns(["feature_date", *(name for name in rows.column_names if name.startswith("_"))])
 
 
-@dataclass(frozen=True, slots=True)
-class _Stamp:
-    """What goes with every row of features."""
-
-    version: str
-    created_at: datetime
-    schema: pa.Schema
-
-    def put_on(self, table: pa.Table, day: date, known: Mapping[str, NDArray[np.uint64]] | None) -> pa.Table:
-        """The rows with their day, version, time and hash, in the contract's columns."""
-        import pyarrow as pa
-
-        rows, schema = table.num_rows, self.schema
-        columns = {name: table[name] for name in table.column_names}
-        columns["feature_date"] = pa.repeat(pa.scalar(day, pa.date32()), rows)
-        columns["_feature_hash"] = row_hashes(pa.table(columns), known)
-        columns["_feature_version"] = pa.repeat(pa.scalar(self.version), rows)
-        columns["_created_at"] = pa.repeat(pa.scalar(self.created_at, schema.field("_created_at").type), rows)
-        return pa.table([columns[name] for name in schema.names], names=schema.names).cast(schema)
-
-
 _Made = tuple["date", "pa.Table", "Mapping[str, NDArray[np.uint64]] | None"]
 
 
-def _by_spark(
+def _by_expression(
     settings: Settings, transactions: TableSnapshot, days: Sequence[date], features: Sequence[Feature]
 ) -> Iterator[_Made]:
-    from mlops_platform.feature_pipeline.spark import spark_features
+    if settings.engine == "spark":
+        from mlops_platform.feature_pipeline.spark import spark_features as features_of_day
+    else:
+        from mlops_platform.feature_pipeline.sql_engines import sql_features as features_of_day
 
     for day in days:
-        found = spark_features(settings, transactions, day, features)
+        found = features_of_day(settings, transactions, day, features)
         yield day, found.drop_columns(["feature_date"]).sort_by("customer_id"), None
 
 

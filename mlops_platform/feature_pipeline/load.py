@@ -15,6 +15,8 @@ from mlops_platform.feature_pipeline.compute import feature_batches
 from mlops_platform.feature_pipeline.extract import require_purchases
 from mlops_platform.feature_pipeline.freshness import made_from
 from mlops_platform.feature_pipeline.record import require_recorded
+from mlops_platform.feature_pipeline.spark_session import is_on_iceberg
+from mlops_platform.feature_pipeline.spark_write import staged_by_spark
 from mlops_platform.storage.conditions import Condition, day_range
 from mlops_platform.storage.publish import Draft
 from mlops_platform.storage.rows import gather
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from mlops_platform.storage.lake import Lake
     from mlops_platform.storage.read import TableSnapshot
+    from mlops_platform.storage.rows import Rows
 
 _VERSION = "feature-version"
 
@@ -69,16 +72,19 @@ def features_draft(
     contract, days = features.customer_features, sorted(set(feature_dates))
     require_purchases(transactions, days[-1])
     held = lake.snapshot(contract)
-    batches = feature_batches(
-        lake.settings,
-        transactions,
-        days,
-        created_at=created_at,
-        only=only,
-        held=held if only else None,
-        note=note,
-    )
-    rows = gather(lake.settings, contract, batches)
+    if lake.settings.engine == "spark" and is_on_iceberg(lake.settings) and not only:
+        rows: Rows = staged_by_spark(lake.settings, transactions, days, features, created_at=created_at, note=note)
+    else:
+        batches = feature_batches(
+            lake.settings,
+            transactions,
+            days,
+            created_at=created_at,
+            only=only,
+            held=held if only else None,
+            note=note,
+        )
+        rows = gather(lake.settings, contract, batches)
     return Draft(
         contract,
         rows,

@@ -1,18 +1,22 @@
-"""Spark: the features of one feature_date by a local Spark, from the data files that Iceberg planned.
+"""Spark: the features of one feature_date, from the Iceberg table itself or from the local files that Iceberg planned.
 
 PySpark is an optional extra. Does not belong here: what the features are (`transform.py`), which engine computes them
-(`compute.py`).
+(`compute.py`), where Spark comes from (`spark_session.py`).
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from operator import eq, ge, gt, le, lt
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_platform.contracts.features import FEATURES
-from mlops_platform.errors import InputError
+from mlops_platform.feature_pipeline.restriction import predicates
+from mlops_platform.feature_pipeline.spark_session import (
+    CATALOG,
+    explained,
+    iceberg_session,
+    local_session,
+)
 from mlops_platform.feature_pipeline.transform import SOURCE_TYPES, feature_expression
 from mlops_platform.storage.conditions import Condition
 from mlops_platform.storage.read import data_files
@@ -27,12 +31,6 @@ if TYPE_CHECKING:
     from mlops_platform.settings import Settings
     from mlops_platform.storage.read import TableSnapshot
 
-_INSTALL = "pip install 'mlops-platform[spark]', or unset MLOPS_ENGINE: DuckDB computes the same features."
-# Less than this and Spark refuses to start: 1.5 times the 300 MB it reserves.
-_SMALLEST_HEAP_MB = 512
-_LOGGING = Path(__file__).with_name("spark_log4j2.properties")
-_COMPARISONS = {"=": eq, "<": lt, "<=": le, ">": gt, ">=": ge}
-
 
 def spark_features(
     settings: Settings, transactions: TableSnapshot, feature_date: date, features: Sequence[Feature] = FEATURES
@@ -43,7 +41,7 @@ def spark_features(
     already has is used as it is.
 
     Args:
-        settings: Memory, time zone, and the home, into which Spark spills.
+        settings: Where the tables are, memory, time zone, and the home, into which Spark spills.
         transactions: Snapshot of silver.transactions.
         feature_date: D. Only rows with a local date ≤ D count.
         features: The declarations.
@@ -52,41 +50,56 @@ def spark_features(
         customer_id, feature_date, then one column a feature, in no order of rows.
 
     Raises:
-        InputError: PySpark or Java is missing, Spark can't read the warehouse, or the snapshot is restricted by a
-            column that features don't use.
-        StorageError: Another engine has written delete files to the table.
+        InputError: PySpark, Java or Iceberg's jars are missing, Spark can't reach the tables, or the snapshot is
+            restricted by a column that features don't use.
+        StorageError: Spark failed; or another engine has written delete files to a table of local files.
     """
+    schema = _state("bought", transactions, feature_date, features).schema().to_pyarrow()
+    if settings.warehouse_url is None:
+        session = local_session(settings)
+        paths = data_files(replace(transactions, where=_until(transactions, feature_date)))
+        if not paths:
+            return schema.empty_table()
+        _read(session, paths).createOrReplaceTempView("bought")
+        return _computed(session, "bought", transactions, feature_date, features).toArrow().cast(schema)
+    session = iceberg_session(settings)
+    if transactions.snapshot_id is None:
+        return schema.empty_table()
+    with explained(f"compute the features of {feature_date}"):
+        return iceberg_frame(session, transactions, feature_date, features).toArrow().cast(schema)
+
+
+def iceberg_frame(session: Any, transactions: TableSnapshot, feature_date: date, features: Sequence[Feature]) -> Any:
+    """The same rows as a Spark frame that nothing has computed yet, of a table that Spark reads through Iceberg."""
+    # One name for one content: the session serves every call of the process.
+    view = f"bought_{transactions.snapshot_id}"
+    columns = ", ".join(f"`{name}`" for name in SOURCE_TYPES)
+    table = f"{CATALOG}.{transactions.contract.name}"
+    sql = f"SELECT {columns} FROM {table} VERSION AS OF {transactions.snapshot_id}"
+    session.sql(sql).createOrReplaceTempView(view)
+    return _computed(session, view, transactions, feature_date, features)
+
+
+def _computed(
+    session: Any, view: str, transactions: TableSnapshot, feature_date: date, features: Sequence[Feature]
+) -> Any:
     import ibis
 
-    until = replace(transactions, where=(*transactions.where, Condition("transaction_date", "<=", feature_date)))
-    bought = ibis.table(SOURCE_TYPES, name="bought")
-    state = feature_expression(bought.filter(*_predicates(bought, until.where)), feature_date, features)
-    schema = state.schema().to_pyarrow()
-    paths = data_files(until)
-    session = _session(settings)
-    if not paths:
-        return schema.empty_table()
-    backend = ibis.pyspark.connect(session)
-    # Ibis has just set it to UTC.
-    session.conf.set("spark.sql.session.timeZone", settings.timezone)
-    _read(session, paths).createOrReplaceTempView("bought")
-    return session.sql(backend.compile(state)).toArrow().cast(schema)
+    # Not connected to the session: Ibis would set its time zone.
+    return session.sql(ibis.pyspark.compile(_state(view, transactions, feature_date, features)))
 
 
-def _predicates(table: Any, conditions: Sequence[Condition]) -> list[Any]:
-    """The snapshot's own conditions as Ibis expressions; files are planned by them, but hold other rows too."""
-    found = []
-    for condition in conditions:
-        if condition.column not in SOURCE_TYPES:
-            raise InputError(
-                f"Spark can't compute features where {condition.text()}",
-                expected=f"conditions on {', '.join(SOURCE_TYPES)}",
-                hint="unset MLOPS_ENGINE.",
-            )
-        column, value = table[condition.column], condition.value
-        is_one_of = isinstance(value, tuple)
-        found.append(column.isin(value) if is_one_of else _COMPARISONS[condition.operator](column, value))
-    return found
+def _state(view: str, transactions: TableSnapshot, feature_date: date, features: Sequence[Feature]) -> Any:
+    import ibis
+
+    bought = ibis.table(SOURCE_TYPES, name=view)
+    until = predicates(bought, _until(transactions, feature_date), "spark")
+    return feature_expression(bought.filter(*until), feature_date, features)
+
+
+def _until(transactions: TableSnapshot, feature_date: date) -> tuple[Condition, ...]:
+    """The snapshot's own conditions and the day: files are planned by them, but hold other rows too."""
+    return (*transactions.where, Condition("transaction_date", "<=", feature_date))
 
 
 def _read(session: Any, paths: Sequence[str]) -> Any:
@@ -97,51 +110,3 @@ def _read(session: Any, paths: Sequence[str]) -> Any:
     reader = session.read.schema(PySparkSchema.from_ibis(schema(SOURCE_TYPES)))
     # A bracket in a home's name is no pattern.
     return reader.option("__globPaths__", "false").parquet(*paths)
-
-
-def _session(settings: Settings) -> Any:
-    """A Spark session for one query: views and options set in it touch no other.
-
-    Raises:
-        InputError: PySpark is not installed, finds no Java, or can't read the warehouse.
-    """
-    try:
-        from pyspark.errors import PySparkRuntimeError
-        from pyspark.sql import SparkSession
-    except ModuleNotFoundError as error:
-        raise InputError("MLOPS_ENGINE is spark, but PySpark is not installed", hint=_INSTALL) from error
-    memory = max(settings.memory_limit_mb, _SMALLEST_HEAP_MB)
-    scratch = settings.home / "tmp"
-    options = {
-        "spark.app.name": "mlops-platform",
-        "spark.master": "local[*]",
-        "spark.driver.host": "127.0.0.1",
-        "spark.driver.bindAddress": "127.0.0.1",
-        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={_LOGGING.as_uri()}",
-        "spark.driver.memory": f"{memory}m",
-        "spark.local.dir": str(scratch),
-        "spark.sql.catalogImplementation": "in-memory",
-        # Spark's own 200 are tasks of milliseconds each on one machine.
-        "spark.sql.shuffle.partitions": "8",
-        "spark.sql.warehouse.dir": str(scratch / "spark-warehouse"),
-        "spark.ui.enabled": "false",
-        "spark.ui.showConsoleProgress": "false",
-    }
-    active = SparkSession.getActiveSession()
-    if active is None and settings.warehouse_url:
-        raise InputError(
-            f"the Spark that PySpark brings can't read {settings.warehouse_url}",
-            expected="a warehouse of local files, or a SparkSession that reads s3:// and was started before",
-            hint="unset MLOPS_ENGINE: DuckDB computes the same features.",
-        )
-    try:
-        running = active or SparkSession.builder.config(map=options).getOrCreate()
-    except PySparkRuntimeError as error:
-        if error.getCondition() != "JAVA_GATEWAY_EXITED":
-            raise
-        raise InputError(
-            "MLOPS_ENGINE is spark, but Spark's Java did not start; what it said is above",
-            expected="Java 17 or newer on PATH, or JAVA_HOME",
-            hint="install it, or unset MLOPS_ENGINE: DuckDB computes the same features.",
-        ) from error
-    return running.newSession()

@@ -20,16 +20,16 @@ from mlops_platform.storage.audit import CheckOutcome, audit, require
 from mlops_platform.storage.catalog import ensure_table, open_catalog
 from mlops_platform.storage.commit import PUBLISH_ID, Change, commit, replacement
 from mlops_platform.storage.conditions import Condition, all_of_text
-from mlops_platform.storage.duck import quoted, session
+from mlops_platform.storage.content import changes, unheld
+from mlops_platform.storage.duck import session
 from mlops_platform.storage.locks import table_lock
 from mlops_platform.storage.pseudonym import column_hmacs, erased_customers
-from mlops_platform.storage.read import TableSnapshot, register, scalar
-from mlops_platform.storage.rows import BATCH_ROWS, Rows, StagedRows, conform, gather, register_rows, write_files
+from mlops_platform.storage.read import TableSnapshot
+from mlops_platform.storage.rows import Rows, StagedRows, conform, register_rows, write_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import duckdb
     from pyiceberg.catalog import Catalog
     from pyiceberg.manifest import DataFile
     from pyiceberg.table import Table
@@ -79,8 +79,8 @@ class Draft:
 
     def discard(self) -> None:
         """Deletes the rows staged for this draft; for a draft that is not going to be published."""
-        if isinstance(self.rows, StagedRows):
-            self.rows.discard()
+        _discard(self.rows)
+        _close_branch(self.rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +143,10 @@ def publish_audited(settings: Settings, draft: Draft, *, properties: Mapping[str
             table = ensure_table(catalog, contract, settings.timezone)
             held = current(settings, contract, table)
             _require_fresh(catalog, draft, held)
-            rows = _unheld(held, _conformed(draft))
+            rows = unheld(held, _conformed(draft))
             marks = {key: value for key, value in recorded(table).items() if key.startswith(MARK)}
             marked = marks | {MARK + key: value for key, value in draft.marks.items()}
-            if marked == marks and not _changes(held, rows, scope):
+            if marked == marks and not changes(held, rows, scope):
                 _discard(rows)
                 return _result(contract, table, rows, is_new=False)
             change = Change(()) if contract.replace is Replace.NOTHING else replacement(held, scope)
@@ -161,6 +161,8 @@ def publish_audited(settings: Settings, draft: Draft, *, properties: Mapping[str
         if not is_committing:
             _discard(rows)
         raise
+    finally:
+        _close_branch(draft.rows)
 
 
 def _version_tag(draft: Draft, before: Mapping[str, str]) -> str | None:
@@ -176,6 +178,11 @@ def _discard(rows: Rows) -> None:
         rows.discard()
 
 
+def _close_branch(rows: Rows) -> None:
+    if isinstance(rows, StagedRows) and rows.branch is not None:
+        rows.branch.close()
+
+
 def _require_fresh(catalog: Catalog, draft: Draft, held: TableSnapshot) -> None:
     """Refuses rows that were computed from what is no longer so: the table's own state, or customers since erased.
 
@@ -187,6 +194,8 @@ def _require_fresh(catalog: Catalog, draft: Draft, held: TableSnapshot) -> None:
         raise ConflictError(
             f"{contract.name} was changed by another run since the rows were computed", hint="run this again."
         )
+    if isinstance(draft.rows, StagedRows) and draft.rows.branch is not None:
+        draft.rows.branch.require_fresh(held, draft.scope)
     erased = erased_customers(held.settings, catalog)
     customer = _CUSTOMER_IN.get(contract.name, "customer_id" if "customer_id" in contract.column_names else None)
     if not erased or customer is None or contract.name.startswith("bronze."):
@@ -252,47 +261,3 @@ def current(settings: Settings, contract: TableContract, table: Table | None) ->
     """The table's present state."""
     snapshot = table.current_snapshot() if table is not None else None
     return TableSnapshot(contract, snapshot.snapshot_id if snapshot else None, settings, table)
-
-
-def _unheld(held: TableSnapshot, rows: Rows) -> Rows:
-    """For an append-once table: the rows whose identity the table does not hold yet."""
-    identity = held.contract.append_once
-    if not identity or held.snapshot_id is None or not rows.num_rows:
-        return rows
-    with session(held.settings) as connection:
-        before = register(connection, held, columns=identity)
-        offered = register_rows(connection, "published", rows)
-        names = ", ".join(map(quoted, identity))
-        if not scalar(connection, f"SELECT count(*) FROM {offered} SEMI JOIN {before} USING ({names})"):
-            return rows
-        fresh = connection.sql(f"SELECT * FROM {offered} ANTI JOIN {before} USING ({names})")
-        kept = gather(held.settings, held.contract, fresh.to_arrow_reader(BATCH_ROWS))
-    if isinstance(rows, StagedRows):
-        rows.discard()
-    return kept if isinstance(kept, StagedRows) else conform(held.contract, kept)
-
-
-def _changes(held: TableSnapshot, rows: Rows, scope: Sequence[Condition]) -> bool:
-    """Whether the publish changes anything: not when it appends no row, or replaces rows by equal ones."""
-    if held.snapshot_id is None:
-        return True
-    if held.contract.replace is Replace.NOTHING:
-        return bool(rows.num_rows)
-    with session(held.settings) as connection:
-        before = register(connection, held, where=scope)
-        if scalar(connection, f"SELECT count(*) FROM {before}") != rows.num_rows:
-            return True
-        offered = register_rows(connection, "published", rows)
-        columns = held.contract.content_columns
-        return digest(connection, before, columns) != digest(connection, offered, columns)
-
-
-def digest(
-    connection: duckdb.DuckDBPyConnection, relation: str, columns: Sequence[str]
-) -> tuple[int, int | None, int | None]:
-    """Order-free digest of the rows: their number and two independent 64-bit hash sums."""
-    cells = ", ".join(map(quoted, columns))
-    rows, first, second = connection.execute(
-        f"SELECT count(*), sum(hash({cells})::HUGEINT), sum(hash('digest', {cells})::HUGEINT) FROM {relation}"
-    ).fetchall()[0]
-    return rows, first, second

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,12 @@ from mlops_platform_tests.benchmarks import point_in_time
 from mlops_platform_tests.benchmarks.measuring import ROUNDS, interleaved, peak_mb, ratio, show
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import pandas as pd
+    import pyarrow as pa
+
+    from mlops_platform.settings import Settings
 
 REPORT = Path(".mlops/bench/features.json")
 ROWS, CUSTOMERS, MANY_ROWS, DATES, WRITTEN_DATES = 10_000_000, 200_000, 50_000_000, 365, 30
@@ -47,7 +53,7 @@ def main() -> None:
     rows, many = (int(os.environ.get(name, n)) for name, n in (("BENCH_ROWS", ROWS), ("BENCH_MANY_ROWS", MANY_ROWS)))
     found: dict[str, Any] = {"rows": rows, "customers": CUSTOMERS, "rounds": ROUNDS}
     with tempfile.TemporaryDirectory() as folder:
-        lake = _lake(Path(folder) / "home", rows, CUSTOMERS)
+        lake = synthetic_lake(load_settings(home=Path(folder) / "home"), rows, CUSTOMERS)
         found["one_date"] = _one_date(lake, Path(folder))
         show(found["one_date"])
         found["backfill"] = _backfill(lake, found["one_date"])
@@ -144,15 +150,24 @@ def _pandas(transactions: pd.DataFrame, until: date) -> pd.DataFrame:
     return features.fillna(0)
 
 
-def _lake(home: Path, rows: int, customers: int) -> Lake:
+def synthetic_lake(settings: Settings, rows: int, customers: int) -> Lake:
     """A home whose silver.transactions holds two years, some customers buying often and many rarely."""
-    lake = Lake(load_settings(home=home))
+    lake = Lake(settings)
+    with synthetic_rows(rows, customers) as reader:
+        staged = gather(settings, SILVER_TRANSACTIONS, reader)
+    lake.publish(Draft(SILVER_TRANSACTIONS, staged, scope=all_time("transaction_ts")))
+    return lake
+
+
+@contextmanager
+def synthetic_rows(rows: int, customers: int) -> Iterator[pa.RecordBatchReader]:
+    """Rows of silver.transactions from 2023 and 2024, in the order of their time; the same for the same arguments."""
     with duckdb.connect(config={"memory_limit": "512MB", "threads": 1}) as source:
         source.execute("SET TimeZone = 'UTC'")
         moment = f"(TIMESTAMP '2023-01-01' + to_seconds((i * 63072000 // {rows})::BIGINT))"
         # The square of a uniform number: half of the purchases belong to a quarter of the customers.
         who = f"floor({customers} * pow((hash(i) % 1000003) / 1000003.0, 2))::BIGINT"
-        reader = source.sql(
+        yield source.sql(
             f"""SELECT 'T' || lpad(i::VARCHAR, 9, '0') AS transaction_id,
             'C' || lpad(({who})::VARCHAR, 7, '0') AS customer_id, {moment}::TIMESTAMPTZ AS transaction_ts,
             {moment}::DATE AS transaction_date, hour({moment})::INTEGER AS transaction_hour,
@@ -162,16 +177,13 @@ def _lake(home: Path, rows: int, customers: int) -> Lake:
             {moment}::TIMESTAMPTZ AS updated_at, 'abcdef0123456789' AS _batch_id, 'crm' AS _source
             FROM range({rows}) AS r(i)"""
         ).to_arrow_reader(100_000)
-        staged = gather(lake.settings, SILVER_TRANSACTIONS, reader)
-        lake.publish(Draft(SILVER_TRANSACTIONS, staged, scope=all_time("transaction_ts")))
-    return lake
 
 
 def _memory(rows: int) -> dict[str, Any]:
     """Peak memory of publishing a month of feature_dates, in a process of its own."""
     command = [sys.executable, "-m", "mlops_platform_tests.benchmarks.features", "--memory", str(rows)]
     with tempfile.TemporaryDirectory() as folder:
-        _lake(Path(folder) / "home", rows, CUSTOMERS)
+        synthetic_lake(load_settings(home=Path(folder) / "home"), rows, CUSTOMERS)
         done = subprocess.run(
             command, env={**os.environ, "BENCH_FOLDER": folder}, stdout=subprocess.PIPE, check=True, text=True
         )

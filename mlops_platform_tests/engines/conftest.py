@@ -11,8 +11,10 @@ import os
 import shutil
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 
 import pytest
 
@@ -21,7 +23,8 @@ from mlops_platform.storage.lake import Lake
 from mlops_platform.storage.read import TableSnapshot
 from mlops_platform_tests.engines.silver_tables import drawn_purchases, published
 from mlops_platform_tests.oracles.features import Purchase
-from mlops_platform_tests.scale import rounds
+from mlops_platform_tests.scale import IS_FULL, rounds
+from tools.maven import MavenError, fetched
 
 # 250 histories around each: a leap day, ends of a month and a year, and one long before the others.
 DAYS = (date(2011, 7, 16), date(2023, 12, 31), date(2024, 2, 29), date(2025, 1, 1))
@@ -35,6 +38,29 @@ class Silver:
     settings: Settings
     transactions: TableSnapshot
     purchases: list[Purchase]
+
+
+@pytest.fixture(scope="session")
+def credentials(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file in which Spark's Java, once started, looks for the keys of a bucket."""
+    return tmp_path_factory.mktemp("aws") / "credentials"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def iceberg(credentials: Path) -> Iterator[None]:
+    """Iceberg's jars, if they can be had, and no keys yet, for the one Spark of all tests."""
+    if importlib.util.find_spec("pyspark") is None:
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(credentials))
+        if not IS_FULL:
+            # Java's second compiler costs more than few rows win by it: 53 CPU s for three feature_dates, 28 without.
+            patch.setenv("SPARK_SUBMIT_OPTS", "-XX:TieredStopAtLevel=1")
+        with suppress(MavenError):
+            jars = [fetched(name) for name in ("iceberg-spark", "iceberg-aws", "postgresql")]
+            patch.setenv("MLOPS_SPARK_JARS", ",".join(map(str, jars)))
+        yield
 
 
 @pytest.fixture

@@ -5,10 +5,11 @@ Does not belong here: what is right about their features (`oracles.features`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from mlops_platform.contracts import SILVER_TRANSACTIONS
@@ -47,6 +48,21 @@ def published(lake: Lake, purchases: Sequence[Purchase]) -> TableSnapshot:
     table = pa.Table.from_pylist(rows, schema=arrow_schema(SILVER_TRANSACTIONS))
     lake.publish(Draft(SILVER_TRANSACTIONS, table, scope=all_time("transaction_ts")))
     return lake.snapshot(SILVER_TRANSACTIONS)
+
+
+def in_few_files(rows: pa.RecordBatchReader) -> pa.RecordBatchReader:
+    """The rows with each time at its month's start: a file a month of them, and not one a day.
+
+    No feature looks at `transaction_ts`; files stay as apart in their local days as those of real days.
+    """
+    place = rows.schema.get_field_index("transaction_ts")
+    field = rows.schema.field(place)
+
+    def moved() -> Iterator[pa.RecordBatch]:
+        for batch in rows:
+            yield batch.set_column(place, field, pc.floor_temporal(batch.column(place), unit="month"))
+
+    return pa.RecordBatchReader.from_batches(rows.schema, moved())
 
 
 def drawn_purchases(day: date, number: int) -> list[Purchase]:

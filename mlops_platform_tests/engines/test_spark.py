@@ -1,4 +1,4 @@
-"""Spark: the rows it reads, the session it makes or is given, and what it says when it is not there."""
+"""Spark on local files: the rows it reads, the session it makes or is given, and what it says when it is not there."""
 
 from __future__ import annotations
 
@@ -43,7 +43,11 @@ class Seeded:
 
     @cached_property
     def by_spark(self) -> pa.Table:
-        return spark_features(self.settings, self.transactions, UNTIL)
+        """As the setting chooses the engine."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("MLOPS_ENGINE", "spark")
+            chosen = load_settings(home=self.settings.home, timezone=self.settings.timezone)
+        return compute_features(chosen, self.transactions, [UNTIL], created_at=AT)
 
     @cached_property
     def by_duckdb(self) -> pa.Table:
@@ -66,10 +70,18 @@ def test_the_pipelines_silver_gives_duckdbs_features(seeded: Seeded) -> None:
     found = by_customer(seeded.by_spark)
     assert len(found) > 20
     assert differences(found, by_customer(seeded.by_duckdb)) == []
+    assert seeded.by_spark.schema == seeded.by_duckdb.schema
+    assert seeded.by_spark["customer_id"].equals(seeded.by_duckdb["customer_id"])
 
 
 @on_spark
-def test_a_restricted_snapshot_gives_only_its_rows(seeded: Seeded) -> None:
+def test_a_restricted_snapshot_gives_only_its_rows_and_a_session_that_is_there_stays(seeded: Seeded) -> None:
+    from pyspark.sql import SparkSession
+
+    assert seeded.by_spark.num_rows
+    own = SparkSession.builder.getOrCreate()
+    own.conf.set("spark.sql.session.timeZone", "Asia/Tokyo")
+    own.createDataFrame([(1,)], "a int").createOrReplaceTempView("bought")
     since = Condition("transaction_date", ">=", UNTIL - timedelta(days=30))
     paid = Condition("payment_method", "in", ("credit_card", "pix"))
     restricted = replace(seeded.transactions, where=(since, paid))
@@ -77,6 +89,8 @@ def test_a_restricted_snapshot_gives_only_its_rows(seeded: Seeded) -> None:
     assert 0 < len(found) < seeded.by_duckdb.num_rows
     expected = compute_features(seeded.settings, restricted, [UNTIL], created_at=AT)
     assert differences(found, by_customer(expected)) == []
+    assert own.conf.get("spark.sql.session.timeZone") == "Asia/Tokyo"
+    assert own.table("bought").columns == ["a"]
 
 
 def test_a_restriction_by_another_column_is_refused(home: Settings) -> None:
@@ -86,23 +100,20 @@ def test_a_restriction_by_another_column_is_refused(home: Settings) -> None:
 
 
 @on_spark
-def test_the_types_are_the_contracts_with_rows_and_without(seeded: Seeded) -> None:
+def test_without_rows_the_types_are_the_contracts(seeded: Seeded) -> None:
     none = spark_features(seeded.settings, seeded.transactions, UNTIL - timedelta(days=1000))
-    assert (none.num_rows, none.schema) == (0, seeded.by_spark.schema)
     contract = seeded.by_duckdb.schema
+    assert none.num_rows == 0
     assert [(field.name, field.type) for field in none.schema] == [
         (name, contract.field(name).type) for name in ("customer_id", "feature_date", *STANDARD.names)
     ]
 
 
-@on_spark
-def test_the_setting_chooses_the_engine(seeded: Seeded, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLOPS_ENGINE", "spark")
-    chosen = load_settings(home=seeded.settings.home, timezone=seeded.settings.timezone)
-    found = compute_features(chosen, seeded.transactions, [UNTIL], created_at=AT)
-    assert found.schema == seeded.by_duckdb.schema
-    assert found["customer_id"].equals(seeded.by_duckdb["customer_id"])
-    assert differences(by_customer(found), by_customer(seeded.by_duckdb)) == []
+def test_a_bucket_whose_catalog_is_a_file_is_refused(home: Settings) -> None:
+    settings = home.model_copy(update={"warehouse_url": "s3://shop/warehouse", "engine": "spark"})
+    expected = r"no Iceberg catalog of the tables in s3://shop/warehouse.*PostgreSQL or Glue"
+    with pytest.raises(InputError, match=expected):
+        spark_features(settings, Lake(home).snapshot(SILVER_TRANSACTIONS), UNTIL)
 
 
 @on_spark
@@ -125,29 +136,11 @@ class TestSession:
         assert listening
         assert set(listening) == {"127.0.0.1"}
 
-    def test_a_session_that_is_there_keeps_its_views_and_options(self, seeded: Seeded) -> None:
-        from pyspark.sql import SparkSession
-
-        own = SparkSession.builder.getOrCreate()
-        own.conf.set("spark.sql.session.timeZone", "Asia/Tokyo")
-        own.createDataFrame([(1,)], "a int").createOrReplaceTempView("bought")
-        spark_features(seeded.settings, seeded.transactions, UNTIL)
-        assert own.conf.get("spark.sql.session.timeZone") == "Asia/Tokyo"
-        assert own.table("bought").columns == ["a"]
-
-    def test_a_bucket_needs_a_session_that_reads_it(self, home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-        from pyspark.sql import SparkSession
-
-        monkeypatch.setattr(SparkSession, "getActiveSession", lambda: None)
-        settings = home.model_copy(update={"warehouse_url": "s3://shop/warehouse"})
-        with pytest.raises(InputError, match=r"can't read s3://shop/warehouse.*a SparkSession that reads s3://"):
-            spark_features(settings, Lake(home).snapshot(SILVER_TRANSACTIONS), UNTIL)
-
     def test_without_java_it_says_so(self, tmp_path: Path) -> None:
         code = (
-            "from mlops_platform.feature_pipeline.spark import _session\n"
+            "from mlops_platform.feature_pipeline.spark_session import local_session\n"
             "from mlops_platform.settings import load_settings\n"
-            "_session(load_settings())"
+            "local_session(load_settings())"
         )
         environment = {"JAVA_HOME": str(tmp_path), "MLOPS_HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
         run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)

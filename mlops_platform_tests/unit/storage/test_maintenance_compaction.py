@@ -11,9 +11,10 @@ import pytest
 
 from mlops_platform.contracts import Column, ColumnType, TableContract
 from mlops_platform.errors import StorageError
+from mlops_platform.storage.content import digest
 from mlops_platform.storage.lake import Lake
 from mlops_platform.storage.maintenance import TableUpkeep, compaction, maintain, rewriting
-from mlops_platform.storage.publish import Draft, digest
+from mlops_platform.storage.publish import Draft
 from mlops_platform_tests.unit.storage.things import APPEND, FEB, JAN, RANGE, rows
 
 NOW = datetime.now(UTC)
