@@ -25,6 +25,10 @@ demo: setup ## Run the whole line once: CRM to features, model, predictions and 
 up: setup ## Start Dagster (3001), MLflow (5000), the churn service (8000) and metrics (9101); Ctrl-C stops all
 	@$(BIN)/mlops up $(ARGS)
 
+.PHONY: secrets
+secrets: ## Make docker-compose's secrets, once (ARGS="--user ana": a login for the team; --domain: a certificate)
+	@python=$$(PYTHON='$(PYTHON)' tools/find-python) && "$$python" -m tools.make_secrets $(ARGS)
+
 .PHONY: train
 train: setup ## Train, evaluate and promote a churn model
 	@$(BIN)/mlops train $(ARGS)
@@ -44,9 +48,9 @@ test-lake: setup ## Run the lake's proofs whole: 200 kills, 100 lost answers, 4 
 		mlops_platform_tests/properties/test_convergence.py $(ARGS)
 
 .PHONY: test-engines
-test-engines: setup ## Run 1,000 histories on every engine; puts PySpark into .venv-engines, needs Java 17
+test-engines: setup ## Run features on Spark and Trino beside DuckDB's (FULL_PROOFS=1: 1,000 histories, 10M rows)
 	@$(BIN)/python -m tools.setup_engines
-	@FULL_PROOFS=1 .venv-engines/bin/python -m pytest mlops_platform_tests/engines $(ARGS)
+	@ENGINE_PROOFS=1 .venv-engines/bin/python -m pytest mlops_platform_tests/engines $(ARGS)
 
 .PHONY: test-features
 test-features: setup ## Run the feature store's proofs whole: 1,000 histories, 90 feature_dates alone and in one run
@@ -86,6 +90,7 @@ check: setup ## Run ruff, mypy and the architecture tests
 	$(BIN)/python -m tools.make_docs --check
 	$(BIN)/mlops airflow generate --check
 	$(BIN)/python -m tools.make_dashboards --check
+	$(BIN)/python -m tools.licences --check
 	$(BIN)/python -m pytest mlops_platform_tests/architecture
 
 .PHONY: docs
@@ -108,6 +113,11 @@ bench-lake: setup ## Measure publish, ingestion and memory of the lake against p
 bench-features: setup ## Measure features, backfill and point-in-time reads against plain baselines
 	@$(BIN)/python -m mlops_platform_tests.benchmarks.features $(ARGS)
 
+.PHONY: bench-engines
+bench-engines: setup ## Measure one feature_date of 1M and 10M rows on DuckDB, Trino and Spark over one bucket
+	@$(BIN)/python -m tools.setup_engines
+	@.venv-engines/bin/python -m mlops_platform_tests.benchmarks.engines $(ARGS)
+
 .PHONY: bench-monitoring
 bench-monitoring: setup ## Measure a batch of 10M rows against a bare loop, and drift decisions and reports
 	@$(BIN)/python -m mlops_platform_tests.benchmarks.monitoring $(ARGS)
@@ -128,9 +138,19 @@ lock: ## Compile both locks from pyproject.toml and show what changed (ARGS=--up
 lock-airflow: setup ## Compile Airflow's lock from deploy/airflow/requirements.in (ARGS=--upgrade for newer versions)
 	@$(BIN)/python -m tools.airflow_env lock $(ARGS)
 
+.PHONY: licences
+licences: setup ## Write docs/licences.md from the locks and what is installed
+	@$(BIN)/python -m tools.licences
+
+.PHONY: audit
+audit: setup ## Ask PyPI for known vulnerabilities of everything the locks pin; needs pypi.org itself, no mirror
+	@$(BIN)/pip-audit --strict --disable-pip --require-hashes -r requirements.lock $(ARGS)
+	@$(BIN)/pip-audit --strict --disable-pip --require-hashes -r requirements.engines.lock $(ARGS)
+	@$(BIN)/pip-audit --strict --disable-pip --require-hashes -r deploy/airflow/requirements.lock $(ARGS)
+
 .PHONY: clean
 clean: ## Remove .venv, caches and builds; the platform's home .mlops stays
-	rm -rf .venv .venv-engines .venv-airflow .maven .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+	rm -rf .venv .venv-engines .venv-airflow .maven .compose .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: clean-home

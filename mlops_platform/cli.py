@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from dataclasses import asdict
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,11 +17,12 @@ import typer
 
 from mlops_platform.cli_airflow import airflow_app
 from mlops_platform.cli_alerts import alerts_app
+from mlops_platform.cli_environment import env, execute, settings
 from mlops_platform.cli_features import features_app
 from mlops_platform.cli_lineage import lineage, rebuild
 from mlops_platform.cli_metrics import metrics_app
 from mlops_platform.cli_models import models_app
-from mlops_platform.cli_options import EXIT_USER_ERROR, Home, reporting
+from mlops_platform.cli_options import EXIT_USER_ERROR, Home, Profile, reporting
 from mlops_platform.cli_options import day as _day
 from mlops_platform.cli_options import settings as _settings
 from mlops_platform.cli_training import tune
@@ -111,6 +113,7 @@ def demo(
     crm: Annotated[str | None, typer.Option("--crm", help="CRM database URL; none: a synthetic one.")] = None,
     as_of: Annotated[str | None, typer.Option("--as-of", help="Last complete day; none: the CRM's last.")] = None,
     home: Home = None,
+    profile: Profile = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print demo.json instead of tables.")] = False,
 ) -> None:
     """Run the whole line once: CRM, tables, features, model, predictions, drift report."""
@@ -119,21 +122,22 @@ def demo(
     day = _day(as_of, "--as-of")
     with progress(is_quiet=as_json) as say:
         say("loading the platform")
-        settings = _settings(home)
+        found = _settings(home, profile=profile)
         from mlops_platform.definitions import build_definitions
         from mlops_platform.orchestration.demo import run_demo
 
-        result = run_demo(settings, build_definitions, crm_url=crm, as_of=day, progress=say)
+        result = run_demo(found, build_definitions, crm_url=crm, as_of=day, progress=say)
     text = json.dumps(result.as_dict(), indent=1)
-    (settings.home / "demo.json").write_text(text + "\n", encoding="utf-8")
+    (found.home / "demo.json").write_text(text + "\n", encoding="utf-8")
     if as_json:
         out.print_json(text)
         return
     option = f" --home {shlex.quote(str(home))}" if home is not None else ""
+    option += f" --profile {profile}" if profile is not None else ""
     steps = {
         "look at everything": f"mlops up{option}",
         "ask the tables": f'mlops query{option} "SELECT * FROM ml.predictions LIMIT 5"',
-        "this result as JSON": str(settings.home / "demo.json"),
+        "this result as JSON": str(found.home / "demo.json"),
     }
     if result.report_path:
         steps["drift report"] = result.report_path
@@ -142,6 +146,7 @@ def demo(
 
 @app.command()
 def query(
+    *,
     sql: Annotated[str, typer.Argument(help="One SELECT in Athena's SQL.")],
     output: Annotated[Path | None, typer.Option("--output", help="Write to FILE.parquet or FILE.csv.")] = None,
     at: Annotated[
@@ -150,18 +155,21 @@ def query(
     ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show what would be read instead of rows.")] = False,
     home: Home = None,
+    profile: Profile = None,
 ) -> None:
     """Ask the tables with SQL, such as SELECT * FROM silver.customers LIMIT 5."""
     from mlops_platform.console import err, print_reads, print_rows
     from mlops_platform.storage import query as asking
+    from mlops_platform.storage.athena_query import athena_query
     from mlops_platform.storage.lake import Lake
     from mlops_platform.storage.query_states import states as read_states
 
-    lake, states = Lake(_settings(home)), read_states(at or ())
+    lake, states = Lake(_settings(home, profile=profile)), read_states(at or ())
     if explain:
         print_reads(read.texts() for read in asking.explain(lake, sql, at=states))
         return
-    with asking.query(lake, sql, at=states) as reader:
+    is_athena = lake.settings.engine == "athena"
+    with athena_query(lake.settings, sql, at=states) if is_athena else asking.query(lake, sql, at=states) as reader:
         if output is None:
             with asking.fitting("CSV"):
                 print_rows(reader)
@@ -169,32 +177,29 @@ def query(
             err.print(f"{asking.write(reader, output):,} rows in {output}", highlight=False, soft_wrap=True)
 
 
-@app.command()
-def env(home: Home = None) -> None:
-    """Print exports that point other tools at this home: eval "$(mlops env)"."""
-    from mlops_platform.settings import exports, load_settings
-
-    for name, value in exports(load_settings(home=home)).items():
-        typer.echo(f"export {name}={shlex.quote(value)}")
+app.command()(env)
+app.command()(settings)
+app.command("exec")(execute)
 
 
 @app.command()
-def settings(home: Home = None) -> None:
-    """Print every setting, its value and where it came from; secrets are masked."""
-    from mlops_platform.console import print_settings
-    from mlops_platform.settings import load_settings, setting_sources
-
-    print_settings(setting_sources(load_settings(home=home), home=home))
-
-
-@app.command()
-def doctor(home: Home = None) -> None:
-    """Check paths, CRM, tables, MLflow, Dagster and ports, with the command that mends each."""
-    from mlops_platform.console import print_findings
+def doctor(
+    subjects: Annotated[
+        list[str] | None, typer.Argument(metavar="[SUBJECT…]", help="Look at these only, such as tables or MLflow.")
+    ] = None,
+    home: Home = None,
+    profile: Profile = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Check data, permissions, a query, MLflow, Dagster, Airflow, clock, disk, ports; show what mends each."""
+    from mlops_platform.console import out, print_findings
     from mlops_platform.orchestration.doctor import examine
 
-    findings = examine(_settings(home))
-    print_findings(findings)
+    findings = examine(_settings(home, profile=profile), subjects or ())
+    if as_json:
+        out.print_json(json.dumps([asdict(finding) for finding in findings]))
+    else:
+        print_findings(findings)
     if not all(finding.is_ok for finding in findings):
         raise typer.Exit(EXIT_USER_ERROR)
 
@@ -207,6 +212,7 @@ def train(
         typer.Option("--model-type", help="xgboost, random_forest, logistic_regression, average, or one of your own."),
     ] = "xgboost",
     home: Home = None,
+    profile: Profile = None,
 ) -> None:
     """Train a model on what was ingested, evaluate it, and promote it if it passes the gate."""
     from mlops_platform.console import out, progress
@@ -214,7 +220,7 @@ def train(
     day = _day(as_of, "--as-of")
     with progress() as say:
         say("loading the platform")
-        found = _settings(home)
+        found = _settings(home, profile=profile)
         from mlops_platform.definitions import build_definitions
         from mlops_platform.orchestration.demo import run_training
 
@@ -234,13 +240,14 @@ def maintain(
     keep_days: Annotated[int, typer.Option("--keep-days", min=0, help="Keep every snapshot younger than this.")] = 30,
     orphan_days: Annotated[int, typer.Option("--orphan-days", min=1, help="Keep every file younger than this.")] = 3,
     home: Home = None,
+    profile: Profile = None,
 ) -> None:
     """Expire old snapshots, compact small files, delete files that no table refers to."""
     from mlops_platform.console import print_upkeep
     from mlops_platform.storage import maintenance
     from mlops_platform.storage.lake import Lake
 
-    lake = Lake(_settings(home))
+    lake = Lake(_settings(home, profile=profile))
     done = maintenance.maintain(
         lake,
         # Files and snapshots carry the machine's time, whatever day MLOPS_AS_OF says it is.
@@ -306,7 +313,12 @@ def migrate(
 
     moving.require_destination(to)
     target = load_settings(
-        home=home, catalog_url=catalog_url, warehouse_url=warehouse_url, mlflow_tracking_uri=tracking_uri
+        home=home,
+        # What moves is an embedded home, and into MLflow's database itself.
+        profile="embedded",
+        catalog_url=catalog_url,
+        warehouse_url=warehouse_url,
+        mlflow_tracking_uri=tracking_uri,
     )
     apply_exports(moving.embedded(target))
     with progress() as say:
@@ -327,8 +339,8 @@ def erase(
     from mlops_platform.console import err, print_erasable, print_erasure, print_hits, progress
     from mlops_platform.storage.lake import Lake
 
-    settings, customers = _settings(home), [*(ids or ()), *_lines(ids_file)]
-    lake = Lake(settings)
+    chosen, customers = _settings(home), [*(ids or ()), *_lines(ids_file)]
+    lake = Lake(chosen)
     if yes or not verify:
         if not yes:
             print_erasable(erasure.preview(lake, customers))
@@ -340,8 +352,8 @@ def erase(
         print_erasure(report)
     if verify:
         with progress() as say:
-            say(f"reading every file of {settings.home}")
-            hits = erasure.verify(settings, customers)
+            say(f"reading every file of {chosen.home}")
+            hits = erasure.verify(chosen, customers)
         print_hits(hits)
         if hits:
             raise typer.Exit(EXIT_USER_ERROR)
@@ -367,12 +379,14 @@ def _confirm(question: str) -> None:
 
 
 @app.command()
-def up(home: Home = None) -> None:
+def up(home: Home = None, profile: Profile = None) -> None:
     """Start Dagster's UI and daemon, MLflow's UI, the prediction service and the metrics; Ctrl-C stops all."""
     from mlops_platform.console import out
     from mlops_platform.orchestration.processes import run_up
 
-    run_up(_settings(home), lambda line: out.print(line, markup=False, highlight=False, soft_wrap=True))
+    run_up(
+        _settings(home, profile=profile), lambda line: out.print(line, markup=False, highlight=False, soft_wrap=True)
+    )
 
 
 app.command()(rebuild)

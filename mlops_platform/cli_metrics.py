@@ -36,7 +36,7 @@ def metrics_serve(
     exporter = _exporter(chosen)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with serving(exporter, chosen.reports, host, port) as found:
+    with serving(exporter, chosen.reports, host, port, chosen.allowed_hosts) as found:
         out.print(f"metrics on http://{host}:{found}/metrics; Ctrl-C stops", highlight=False, soft_wrap=True)
         while not stop.is_set():
             # When it was looked at is the machine's time, whatever day MLOPS_AS_OF says it is.

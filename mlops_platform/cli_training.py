@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
-from mlops_platform.cli_options import Home, day, settings
+from mlops_platform.cli_options import Home, Profile, day, settings
 
 if TYPE_CHECKING:
     from mlops_platform.training_pipeline.tuning import Tuned
@@ -39,6 +39,7 @@ def tune(
     ] = True,
     as_of: Annotated[str | None, typer.Option("--as-of", help="Last complete day; none: the last in silver.")] = None,
     home: Home = None,
+    profile: Profile = None,
 ) -> None:
     """Search the best hyperparameters, train with them, and promote the model if it passes the gate."""
     from mlops_platform.console import out
@@ -46,7 +47,7 @@ def tune(
     until = day(as_of, "--as-of")
     with _progress_bar() as say:
         say("loading the platform")
-        found = settings(home)
+        found = settings(home, profile=profile)
         from mlops_platform.definitions import build_definitions
         from mlops_platform.orchestration.demo import run_tuning
         from mlops_platform.training_pipeline.tuning import DEFAULT_TRIALS

@@ -99,6 +99,7 @@ def print_findings(findings: list[Finding]) -> None:
     """The doctor's findings, each with the command that mends it."""
     for finding in findings:
         sign = "[green]ok  [/green]" if finding.is_ok else "[red]FAIL[/red]"
+        sign = "[yellow]hint[/yellow]" if finding.is_hint else sign
         out.print(f"{sign} {finding.subject:<10} {escape(finding.message)}", highlight=False, soft_wrap=True)
         if finding.mend:
             out.print(f"     → {escape(finding.mend)}", highlight=False, soft_wrap=True)

@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from serving.answers import Answer, json_answer
-from serving.gate import OPEN_PATHS
+from serving.gate import METRICS, PROBES
 from serving.requests import MAX_BODY_BYTES, RefusedRequestError, too_large
 
 if TYPE_CHECKING:
@@ -68,16 +68,18 @@ class Endpoint:
             await self._application(scope, receive, send)
             return
         path = scope["path"]
-        if path in OPEN_PATHS:
-            if path == "/metrics":
-                self._answerer().metrics.hand_over()
+        if path in PROBES:
             await self._application(scope, receive, self._closing(send))
             return
         started = perf_counter()
         answerer, gate = self._answerer(), self._gate()
         try:
             headers = dict(scope["headers"])
-            gate.require_token(headers.get(b"authorization", b""))
+            gate.require_same_site(headers.get(b"host", b""), headers.get(b"origin", b""))
+            if path == METRICS:
+                answerer.metrics.hand_over()
+            else:
+                gate.require_token(headers.get(b"authorization", b""))
             if path not in _METHODS:
                 await self._application(scope, receive, self._closing(send))
                 return

@@ -13,15 +13,18 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mlops_platform.errors import SettingsError
+from mlops_platform.web_guard import refusal
 from serving.requests import RefusedRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from mlops_platform.settings import Settings
 
-# Probes and Prometheus come without a token.
-OPEN_PATHS = frozenset({"/livez", "/healthz", "/readyz", "/metrics"})
+# A probe asks under whatever address it has, and is told yes or no.
+PROBES = frozenset({"/livez", "/healthz", "/readyz"})
+# Prometheus comes without a token.
+METRICS = "/metrics"
 SHORTEST_TOKEN = 16
 
 
@@ -32,6 +35,7 @@ class Gate:
         token: The bearer token every caller must show; None: nobody needs one.
         concurrency: Requests scored at once.
         rate: Requests scored a second, on average, with bursts of one second's worth; None: as many as come.
+        allowed_hosts: Names the service may be asked under, besides loopback's.
         clock: Seconds that only grow.
     """
 
@@ -41,11 +45,13 @@ class Gate:
         token: str | None,
         concurrency: int,
         rate: float | None,
+        allowed_hosts: Collection[str] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._expected = None if token is None else f"bearer {token}".encode()
         self._free = concurrency
         self._rate, self._clock = rate, clock
+        self._allowed_hosts = allowed_hosts
         self._burst = self._tokens = max(rate or 0.0, 1.0)
         self._filled_at = clock()
 
@@ -56,7 +62,25 @@ class Gate:
         Raises:
             SettingsError: The token is not usable.
         """
-        return cls(token=_token(settings), concurrency=settings.serving_concurrency, rate=settings.serving_rate)
+        return cls(
+            token=_token(settings),
+            concurrency=settings.serving_concurrency,
+            rate=settings.serving_rate,
+            allowed_hosts=settings.allowed_hosts,
+        )
+
+    def require_same_site(self, host: bytes, origin: bytes) -> None:
+        """Refuses what a page of another site makes a browser send.
+
+        Args:
+            host: The header of that name; empty if there is none.
+            origin: The header of that name; empty if there is none.
+
+        Raises:
+            RefusedRequestError: 403.
+        """
+        if problem := refusal(host.decode("latin-1"), origin.decode("latin-1"), self._allowed_hosts):
+            raise RefusedRequestError(403, problem)
 
     def require_token(self, authorization: bytes) -> None:
         """Refuses a request without the token.

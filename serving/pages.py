@@ -140,6 +140,7 @@ _REFUSAL = {
 _REFUSALS = {
     400: "The body is no JSON",
     401: "The token is missing or wrong",
+    403: "The Host or Origin is another site's",
     404: "A customer is not in the online store",
     408: "The body did not arrive in time",
     413: "Too many bytes or rows",

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from mlops_platform.errors import StorageError
 from mlops_platform.home_backup.archive import TableState
+from mlops_platform.storage.content import digest
 from mlops_platform.storage.duck import parquet_source, session
-from mlops_platform.storage.publish import digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from mlops_platform.contracts import all_contracts
 from mlops_platform.errors import InputError, StorageError
+from mlops_platform.storage.content import digest
 from mlops_platform.storage.duck import parquet_source, session
-from mlops_platform.storage.publish import digest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator

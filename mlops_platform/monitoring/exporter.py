@@ -23,6 +23,7 @@ from mlops_platform.errors import InputError
 from mlops_platform.monitoring.metrics import Family, Figure, Source
 from mlops_platform.monitoring.report_pages import with_reports
 from mlops_platform.settings import mask_secrets
+from mlops_platform.web_guard import guarded_wsgi
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -120,7 +121,9 @@ def registry_of(exporter: Exporter) -> CollectorRegistry:
 
 
 @contextmanager
-def serving(exporter: Exporter, reports: Path, host: str, port: int) -> Iterator[int]:
+def serving(
+    exporter: Exporter, reports: Path, host: str, port: int, allowed_hosts: Sequence[str] = ()
+) -> Iterator[int]:
     """Answers GET /metrics, and /reports/NAME.html, in threads of its own until the end of the block.
 
     Args:
@@ -128,6 +131,7 @@ def serving(exporter: Exporter, reports: Path, host: str, port: int) -> Iterator
         reports: Folder of the drift reports' pages.
         host: Address to listen on.
         port: Port; 0: a free one.
+        allowed_hosts: Names it may be asked under, besides loopback's.
 
     Yields:
         The port.
@@ -144,7 +148,7 @@ def serving(exporter: Exporter, reports: Path, host: str, port: int) -> Iterator
             expected="a free port, and an address of this machine",
             hint="choose another with --port.",
         ) from error
-    server.set_app(with_reports(make_wsgi_app(registry), reports))
+    server.set_app(guarded_wsgi(with_reports(make_wsgi_app(registry), reports), allowed_hosts))
     try:
         yield int(server.server_port)
     finally:

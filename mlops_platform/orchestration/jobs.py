@@ -30,8 +30,9 @@ CADENCE = {INGEST: "30 0 * * *", TRAINING: "0 2 * * *", INFERENCE: "0 */6 * * *"
 # What Airflow starts where it is the orchestrator; ingestion and maintenance are Dagster's on any home.
 AIRFLOW_JOBS = frozenset({TRAINING, INFERENCE})
 
-# Twice more for a run whose process died, which the reaper has failed; a step that failed would only fail again.
-_RETRIES = {"dagster/max_retries": "2", "dagster/retry_on_asset_or_op_failure": "false"}
+# Twice more for a run whose process died, which the reaper has failed, and for one that lost a server, which its
+# executor says; another step that failed would only fail again.
+RETRIES = {"dagster/max_retries": "2", "dagster/retry_on_asset_or_op_failure": "false"}
 
 _SELECTION: dict[str, Sequence[Sequence[str]]] = {
     INGEST: (
@@ -93,7 +94,7 @@ def asset_jobs() -> list[Any]:
             selection=dg.AssetSelection.assets(*asset_keys(name)),
             executor_def=in_tagged_process,
             description=_WORDS[name],
-            tags=_RETRIES,
+            tags=RETRIES,
         )
         for name in _SELECTION
     ]

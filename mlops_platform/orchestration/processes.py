@@ -10,13 +10,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_platform.errors import PlatformError, StorageError
 from mlops_platform.orchestration.instance import open_instance, reap
-from mlops_platform.settings import child_environment
+from mlops_platform.settings import child_environment, mask_secrets, with_driver
 
 if TYPE_CHECKING:
     from mlops_platform.settings import Settings
@@ -42,32 +42,46 @@ class Service:
         name: What a person calls it.
         command: Its command line.
         url: Where to open it; None for one without a page.
+        variables: Environment variables of its own.
     """
 
     name: str
     command: tuple[str, ...]
     url: str | None
+    variables: dict[str, str] = field(default_factory=dict)
 
 
 def services(settings: Settings, workspace: Path) -> list[Service]:
-    """The processes of `mlops up`."""
+    """The processes of `mlops up`; MLflow's is not one of them where an MLflow server is set."""
     binaries = Path(sys.executable).parent
     dagster = ("-w", str(workspace))
     listen = ("--host", HOST, "--port")
-    return [
+    found = [
         Service(
             "Dagster UI",
-            (str(binaries / "dagster-webserver"), *dagster, "-h", HOST, "-p", str(PORTS["Dagster"])),
+            (
+                # Not the script `dagster-webserver`: it answers pages of other sites, too.
+                sys.executable, "-m", "mlops_platform.orchestration.webserver", *dagster,
+                *listen, str(PORTS["Dagster"]),
+            ),
             f"http://{HOST}:{PORTS['Dagster']}",
         ),
         Service("Dagster daemon", (str(binaries / "dagster-daemon"), "run", *dagster), None),
         Service(
             "MLflow UI",
             (
-                str(binaries / "mlflow"), "ui", "--backend-store-uri", settings.tracking_uri,
+                # One person looks at it: the default of four workers takes a gigabyte more.
+                str(binaries / "mlflow"), "ui", "--workers", "1",
+                "--allowed-hosts", ",".join(f"{name}:{PORTS['MLflow']}" for name in (HOST, "localhost")),
                 *listen, str(PORTS["MLflow"]),
             ),
             f"http://{HOST}:{PORTS['MLflow']}",
+            # Everybody on the machine can read a command line, and the address may hold a password.
+            {
+                "MLFLOW_BACKEND_STORE_URI": with_driver(settings.tracking_uri),
+                # Seven processes of 130 MB that would wait for jobs of MLflow's, of which there are none.
+                "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            },
         ),
         Service(
             "Prediction service",
@@ -80,6 +94,12 @@ def services(settings: Settings, workspace: Path) -> list[Service]:
             f"http://{HOST}:{PORTS['metrics']}",
         ),
     ]  # fmt: skip
+    return [service for service in found if service.name != "MLflow UI" or not has_mlflow_server(settings)]
+
+
+def has_mlflow_server(settings: Settings) -> bool:
+    """Whether MLflow is reached over HTTP, so that it has a page already."""
+    return settings.tracking_uri.startswith(("http://", "https://"))
 
 
 def run_up(settings: Settings, say: Callable[[str], None]) -> None:
@@ -107,7 +127,7 @@ def run_up(settings: Settings, say: Callable[[str], None]) -> None:
                 with log.open("ab") as output:
                     process = subprocess.Popen(  # noqa: S603 - our own command lines
                         service.command,
-                        env=child_environment(settings),
+                        env=child_environment(settings, **service.variables),
                         stdout=output,
                         stderr=subprocess.STDOUT,
                         stdin=subprocess.DEVNULL,
@@ -116,6 +136,8 @@ def run_up(settings: Settings, say: Callable[[str], None]) -> None:
                     )
                 started.append((service, process))
                 say(f"{service.name:<20}{service.url or 'no page':<26}log: {log}")
+            if has_mlflow_server(settings):
+                say(f"{'MLflow':<20}{mask_secrets(settings.tracking_uri):<26}a server of its own")
             say("Ctrl-C stops all.")
             _wait(started)
         except KeyboardInterrupt:

@@ -14,6 +14,7 @@ from typing import Any
 import dagster as dg
 
 from mlops_platform.errors import PlatformError
+from mlops_platform.orchestration.heartbeat import beating
 from mlops_platform.orchestration.instance import process_tags
 from mlops_platform.orchestration.run_cost import metered
 
@@ -78,7 +79,7 @@ class Runner:
 
         self._instance.add_event_listener(run_id, watch)
         try:
-            with metered(self._instance, run_id):
+            with metered(self._instance, run_id), beating(self._instance, run_id):
                 result = self._definitions.resolve_job_def(job).execute_in_process(
                     instance=self._instance,
                     run_id=run_id,

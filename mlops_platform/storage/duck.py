@@ -6,7 +6,7 @@ Does not belong here: queries.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -52,7 +52,22 @@ def use_files_of(connection: duckdb.DuckDBPyConnection, settings: Settings) -> N
     from pyiceberg.io.pyarrow import PyArrowFileIO
 
     class Bucket(ArrowFSWrapper):  # type: ignore[misc]
+        """A bucket of files that never change: what one is like is asked once a connection, not seven times."""
+
         protocol = "s3"
+
+        def __init__(self, files: Any) -> None:
+            super().__init__(files)
+            self._known: dict[str, Any] = {}
+
+        def info(self, path: str, **options: Any) -> Any:
+            name = self._strip_protocol(path)
+            if name not in self._known:
+                self._known[name] = super().info(name, **options)
+            return self._known[name]
+
+        def modified(self, path: str) -> Any:
+            return self.info(path)["mtime"]
 
     connection.register_filesystem(Bucket(PyArrowFileIO(settings.file_properties).fs_by_scheme("s3", None)))
 

@@ -16,16 +16,17 @@ ALLOWED: dict[str, set[str]] = {
     "source_settings": set(),
     "settings": {"errors", "source_settings"},
     "clock": {"settings"},
+    "web_guard": set(),
     "contracts": {"errors"},
     "storage": {"contracts", "errors", "settings"},
     "data_pipeline": _GROUND | {"source_settings"},
     "feature_pipeline": _GROUND,
     "training_pipeline": _GROUND | {"feature_pipeline"},
     "inference_pipeline": _GROUND | {"feature_pipeline", "training_pipeline"},
-    "monitoring": _GROUND | {"training_pipeline.labels"},
+    "monitoring": _GROUND | {"training_pipeline.labels", "web_guard"},
     "home_backup": {"errors", "settings", "storage"},
     "erasure": _GROUND | _PIPELINES,
-    "orchestration": _GROUND | _PIPELINES | {"erasure", "home_backup", "monitoring"},
+    "orchestration": _GROUND | _PIPELINES | {"erasure", "home_backup", "monitoring", "web_guard"},
     "definitions": {"orchestration", "settings", "errors"},
     "console": {"data_pipeline", "erasure", "home_backup", "orchestration", "errors", "storage"},
     "console_alerts": {"console", "monitoring.alerts", "storage.csv_cells"},
@@ -35,6 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "cli_options": {"console", "errors", "settings"},
     "cli_airflow": _COMMANDS | {"airflow_pack", "errors"},
     "cli_alerts": {"cli_options", "console_alerts", "monitoring.alerts", "settings"},
+    "cli_environment": _COMMANDS | {"errors", "settings"},
     "cli_features": _GROUND | _PIPELINES | _COMMANDS | {"console_features"},
     "cli_lineage": _GROUND | _PIPELINES | _COMMANDS | {"console_lineage"},
     "cli_metrics": _COMMANDS | {"monitoring", "settings", "storage"},
@@ -44,10 +46,10 @@ ALLOWED: dict[str, set[str]] = {
     | _PIPELINES
     | _COMMANDS
     | {"cli_airflow", "cli_alerts", "cli_features", "cli_lineage", "cli_metrics", "cli_models", "cli_training"}
-    | {"erasure", "home_backup", "monitoring"},
+    | {"cli_environment", "erasure", "home_backup", "monitoring"},
     "airflow_pack": {"definitions", "errors", "orchestration", "settings"},
     "client": {"errors"},
-    "serving": {"inference_pipeline", "errors", "monitoring.alerts", "settings"},
+    "serving": {"inference_pipeline", "errors", "monitoring.alerts", "settings", "web_guard"},
 }
 
 # Part → parts it reaches only inside the functions that need them: `mlops query` must not pay for Dagster.
@@ -55,6 +57,7 @@ LAZY: dict[str, set[str]] = {
     "cli": {"definitions", "orchestration"},
     "airflow_pack": {"definitions", "orchestration"},
     "cli_airflow": {"definitions", "orchestration"},
+    "cli_environment": {"definitions", "orchestration"},
     "cli_features": {"definitions", "orchestration"},
     "cli_metrics": {"definitions", "orchestration"},
     "cli_models": {"definitions", "orchestration"},

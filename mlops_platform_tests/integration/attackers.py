@@ -23,7 +23,7 @@ BIG_BYTES = 50_000_000
 CONNECTIONS = 50
 _CHUNK = b" " * 250_000
 _TYPE = b"content-type: application/json\r\n"
-_HEAD = b"POST /predict HTTP/1.1\r\nhost: x\r\n" + _TYPE
+_HEAD = b"POST /predict HTTP/1.1\r\nhost: localhost\r\n" + _TYPE
 # Closing then resets the connection, as when a machine vanishes.
 _RESET = struct.pack("ii", 1, 0)
 
@@ -75,7 +75,7 @@ def endless_body(port: int, is_over: threading.Event) -> None:
 
 def requests_ahead(port: int, is_over: threading.Event) -> None:
     """Sends thousands of requests at once."""
-    with _connected(port, b"GET /docs.json HTTP/1.1\r\nhost: x\r\n\r\n" * 5_000):
+    with _connected(port, b"GET /docs.json HTTP/1.1\r\nhost: localhost\r\n\r\n" * 5_000):
         is_over.wait(0.1)
 
 
@@ -83,7 +83,7 @@ def unread_answers(port: int, is_over: threading.Event) -> None:
     """50 connections that ask for a megabyte of answers and read nothing."""
     with ExitStack() as stack:
         for _ in range(CONNECTIONS):
-            stack.enter_context(_connected(port, b"GET /docs.json HTTP/1.1\r\nhost: x\r\n\r\n" * 90))
+            stack.enter_context(_connected(port, b"GET /docs.json HTTP/1.1\r\nhost: localhost\r\n\r\n" * 90))
             if is_over.wait(0.1):
                 return
         is_over.wait(10)

@@ -10,12 +10,22 @@ import multiprocessing
 import os
 import signal
 import sqlite3
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from mlops_platform.contracts import (
+    BRONZE_CUSTOMERS,
+    BRONZE_TRANSACTIONS,
+    QUARANTINE,
+    SILVER_CUSTOMERS,
+    SILVER_TRANSACTIONS,
+    STANDARD,
+    TableContract,
+)
 from mlops_platform.data_pipeline.crm import SOURCE_TABLES
 from mlops_platform.data_pipeline.ingestion import new_rows
 from mlops_platform.data_pipeline.processing import silver_draft
@@ -32,10 +42,34 @@ PATIENCE_SECONDS = 120
 FEATURE_DATE = date(2024, 3, 31)
 START = datetime(2024, 5, 1, tzinfo=UTC)
 
+LINE = (
+    BRONZE_CUSTOMERS,
+    BRONZE_TRANSACTIONS,
+    SILVER_CUSTOMERS,
+    SILVER_TRANSACTIONS,
+    QUARANTINE,
+    STANDARD.customer_features,
+)
+# They record the writing itself.
+WRITING = frozenset({"_batch_id", "_ingested_at", "_created_at"})
+
 
 def open_home(home: Path) -> Lake:
     """The tables of a home that takes any share of rejected rows."""
     return Lake(load_settings(home=home, max_rejected_share=1.0, history_start=date(2024, 1, 1)))
+
+
+def content(lake: Lake, contract: TableContract) -> Counter[tuple[Any, ...]]:
+    """A table's rows but for what records the writing, with how often each is there."""
+    names = [name for name in contract.column_names if name not in WRITING]
+    found = lake.snapshot(contract).to_arrow(names)
+    # A tombstone carries the time of the ingestion that missed the row.
+    return Counter(
+        tuple(
+            "gone" if name == "deleted_at" and value else value for name, value in zip(names, row.values(), strict=True)
+        )
+        for row in found.to_pylist()
+    )
 
 
 def run_line(home: Path, crm: Path, number: int) -> None:

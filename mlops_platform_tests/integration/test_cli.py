@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from datetime import date
@@ -329,7 +331,7 @@ class TestQuery:
 class TestLookingAround:
     def test_a_shell_can_evaluate_env(self, tmp_path: Path) -> None:
         home = tmp_path / "it's home; $HOME"
-        done = mlops("env", "--home", home, MLOPS_CRM_URL="postgresql://me:a'b@host/db")
+        done = mlops("env", "--home", home, MLOPS_CRM_URL="postgresql://m'e@host/db")
         assert done.code == 0
         script = done.out + '\nprintf "%s\\n" "$MLOPS_HOME" "$DAGSTER_HOME" "$MLFLOW_TRACKING_URI" "$MLOPS_CRM_URL"'
         shell = subprocess.run(["bash", "-eu", "-c", script], capture_output=True, text=True, check=True, timeout=30)
@@ -337,9 +339,39 @@ class TestLookingAround:
             str(home),
             str(home / "dagster"),
             f"sqlite:///{home / 'mlflow.db'}",
-            "postgresql://me:a'b@host/db",
+            "postgresql://m'e@host/db",
         ]
         assert not home.exists()
+
+    def test_env_prints_no_password(self, tmp_path: Path) -> None:
+        done = mlops("env", "--home", tmp_path, MLOPS_CRM_URL="postgresql://me:hunter2@host/db")
+        assert "# MLOPS_CRM_URL holds a password" in done.out
+        assert "hunter2" not in done.out + done.err
+
+    def test_exec_hands_on_what_files_say(self, tmp_path: Path) -> None:
+        (tmp_path / "mlops_crm_url").write_text("postgresql://me:hunter2@host/db\n")
+        home, code = tmp_path / "home", "import os, sys; print(os.environ['MLOPS_CRM_URL'], *sys.argv[1:])"
+        command = [sys.executable, "-m", "mlops_platform.cli", "exec", "--home", str(home), "--"]
+        environment = {**os.environ, "MLOPS_SECRETS_DIR": str(tmp_path)}
+        done = subprocess.run(
+            [*command, "python", "-c", code, "--home", "x"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        assert (done.stdout, done.stderr) == ("postgresql://me:hunter2@host/db --home x\n", "")
+        assert (home / "dagster" / "dagster.yaml").is_file()
+
+    def test_exec_of_nothing(self, tmp_path: Path) -> None:
+        assert mlops("exec", "--home", tmp_path, "--", "no-such-program").is_refusal("'no-such-program'", "PATH")
+
+    def test_a_profile_that_lacks_something(self, tmp_path: Path) -> None:
+        for command in (["demo"], ["up"], ["settings"], ["query", "SELECT 1"], ["exec", "ls"]):
+            done = mlops(*command, "--home", tmp_path, "--profile", "server", MLOPS_WAREHOUSE_URL="s3://bucket/lake")
+            assert done.is_refusal("MLOPS_CATALOG_URL=postgresql://", "MLOPS_DAGSTER_STORAGE_URL=", "MLFLOW_TRACKING")
+            assert "MLOPS_WAREHOUSE_URL" not in done.err
 
     def test_settings_show_where_each_comes_from_and_no_secret(self, tmp_path: Path) -> None:
         home = tmp_path / "h"
@@ -360,7 +392,7 @@ class TestLookingAround:
         done = mlops("doctor", "--home", tmp_path / "home")
         assert (done.code, done.err) == (2, "")
         assert f"{tmp_path / 'home'} does not exist yet" in done.out
-        assert done.out.count("→ ") == done.out.count("FAIL")
+        assert done.out.count("→ ") == done.out.count("FAIL ") + done.out.count("hint ")
         assert "mlops demo" in done.out
         assert not (tmp_path / "home").exists()
 

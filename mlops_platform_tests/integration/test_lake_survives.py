@@ -18,49 +18,24 @@ from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
 from sqlalchemy.exc import OperationalError
 
-from mlops_platform.contracts import (
-    BRONZE_CUSTOMERS,
-    BRONZE_TRANSACTIONS,
-    QUARANTINE,
-    SILVER_CUSTOMERS,
-    SILVER_TRANSACTIONS,
-    STANDARD,
-    TableContract,
-)
 from mlops_platform.errors import ContractError
 from mlops_platform.settings import Settings, load_settings
 from mlops_platform.storage import commit as committing
 from mlops_platform.storage.lake import Lake
 from mlops_platform.storage.publish import Draft
-from mlops_platform_tests.integration.lines import change_crm, count_points, killed_at, open_home, run_line
+from mlops_platform_tests.integration.lines import (
+    LINE,
+    change_crm,
+    content,
+    count_points,
+    killed_at,
+    open_home,
+    run_line,
+)
 from mlops_platform_tests.integration.postgres import Server
 from mlops_platform_tests.integration.writers import append_and_replace, poll, start
 from mlops_platform_tests.scale import rounds
 from mlops_platform_tests.unit.storage.things import APPEND, FEB, JAN, RANGE, on, rows
-
-LINE = (
-    BRONZE_CUSTOMERS,
-    BRONZE_TRANSACTIONS,
-    SILVER_CUSTOMERS,
-    SILVER_TRANSACTIONS,
-    QUARANTINE,
-    STANDARD.customer_features,
-)
-# They record the writing itself.
-WRITING = frozenset({"_batch_id", "_ingested_at", "_created_at"})
-
-
-def content(lake: Lake, contract: TableContract) -> Counter[tuple[Any, ...]]:
-    """A table's rows but for what records the writing, with how often each is there."""
-    names = [name for name in contract.column_names if name not in WRITING]
-    found = lake.snapshot(contract).to_arrow(names)
-    # A tombstone carries the time of the ingestion that missed the row.
-    return Counter(
-        tuple(
-            "gone" if name == "deleted_at" and value else value for name, value in zip(names, row.values(), strict=True)
-        )
-        for row in found.to_pylist()
-    )
 
 
 class TestDeath:

@@ -151,7 +151,7 @@ def broken(chance: random.Random, row: dict[str, Any]) -> bytes:
     extra = chance.choice(["x: y"] * len(extras) + extras)
     target = chance.choice(["/predict"] * len(targets) + targets)
     line = f"{chance.choice(['POST'] * 4 + ['GET', 'post', 'CONNECT', 'PRI'])} {target} HTTP/{chance.choice('1112')}.1"
-    head = f"{line}\r\nhost: x\r\ncontent-type: application/json\r\n{extra}\r\ncontent-length: {length}\r\n\r\n"
+    head = f"{line}\r\nhost: localhost\r\ncontent-type: application/json\r\n{extra}\r\ncontent-length: {length}\r\n\r\n"
     sent = bytearray(head.encode() + body)
     for _ in range(chance.choice([0, 0, 1, 5])):
         sent[chance.randrange(len(sent))] = chance.randrange(256)

@@ -122,7 +122,8 @@ def connect(server: Server, sent: bytes) -> socket.socket:
 
 
 def test_clients_that_never_finish_hold_up_nobody_and_no_stop(server: Server) -> None:
-    head = b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 900000\r\n\r\n"
+    head = b"POST /predict HTTP/1.1\r\nhost: localhost\r\n"
+    head += b"content-type: application/json\r\ncontent-length: 900000\r\n\r\n"
     features = features_table(1, seed=1).to_pylist()[0]
     with ExitStack() as stack:
         for sent in (b"", b"POST /pred", head, head + b'{"features"'):

@@ -12,6 +12,7 @@ import pytest
 
 from mlops_platform_tests.integration import postgres
 from mlops_platform_tests.integration.object_store import ObjectStore, running_store
+from mlops_platform_tests.server.stack import Stack, running_stack
 
 collect_ignore_glob = [] if os.environ.get("SERVER_PROOFS") == "1" else ["test_*.py"]
 
@@ -30,4 +31,11 @@ def database() -> Iterator[postgres.Server]:
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
     """An object store without any bucket."""
     with running_store(tmp_path_factory.mktemp("s3")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def stack(database: postgres.Server, store: ObjectStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Databases, a bucket and an MLflow server of the module's own."""
+    with running_stack(database, store, tmp_path_factory.mktemp("mlflow")) as found:
         yield found

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from mlops_platform.errors import StorageError
 from mlops_platform.storage.catalog import column_type, stored_contract
 from mlops_platform.storage.commit import PUBLISH_ID
+from mlops_platform.storage.content import digest
 from mlops_platform.storage.duck import parquet_source
-from mlops_platform.storage.publish import PROPERTY_PREFIX, digest
+from mlops_platform.storage.publish import PROPERTY_PREFIX
 from mlops_platform.storage.rows import BATCH_ROWS, write_files
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mlops_platform.storage.branch import remove_leftovers
 from mlops_platform.storage.locks import table_lock
 from mlops_platform.storage.maintenance.compaction import compact, small_files
 from mlops_platform.storage.maintenance.expiry import KEEP_DAYS, expire, old_snapshots
@@ -110,6 +111,8 @@ def maintain(
 
 
 def _upkeep(plan: _Pass, name: str, table: Table) -> TableUpkeep:
+    if not plan.dry_run:
+        remove_leftovers(table, now=plan.instant, days=plan.orphan_days)
     old = old_snapshots(table, now=plan.instant, keep=plan.keep, keep_days=plan.keep_days)
     others = {other: location for other, location in plan.locations.items() if other != name}
     orphans, note = table_orphans(table, others, now=plan.instant, days=plan.orphan_days, without=old)

@@ -20,10 +20,10 @@ from mlops_platform.contracts import (
 from mlops_platform.erasure import erase, preview, verify
 from mlops_platform.erasure.tables import STANDS_FOR
 from mlops_platform.errors import InputError, StorageError
+from mlops_platform.storage.content import digest
 from mlops_platform.storage.lake import Lake
 from mlops_platform.storage.maintenance import maintain, referenced_snapshots
 from mlops_platform.storage.pseudonym import customer_hmac
-from mlops_platform.storage.publish import digest
 from mlops_platform.storage.rows import stage
 from mlops_platform_tests.unit.erasure.lakes import NAMING, build, publish, rows
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlops_platform.orchestration import doctor
+from mlops_platform.orchestration.doctor import Finding, examine
 from mlops_platform.settings import load_settings
 from mlops_platform_tests.integration.commands import mlops
 from mlops_platform_tests.unit.home_backup.homes import fill, history
@@ -43,10 +43,10 @@ def test_mistakes_are_one_message(home: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "b").exists()
 
 
-def look(home: Path) -> dict[str, doctor.Finding]:
+def look(home: Path) -> dict[str, Finding]:
     """What doctor finds of the home and its tables; the rest needs a real MLflow and Dagster."""
     settings = load_settings(home=home)
-    return {finding.subject: finding for finding in (doctor._home(settings), doctor._tables(settings))}
+    return {finding.subject: finding for finding in examine(settings, ("home", "tables"))}
 
 
 class TestDoctor:

@@ -138,7 +138,7 @@ def send(*parts: bytes) -> tuple[Wire, bytes]:
     return asyncio.run(scenario()), bytes(taken)
 
 
-LINE = b"POST / HTTP/1.1\r\nhost: x\r\n"
+LINE = b"POST / HTTP/1.1\r\nhost: localhost\r\n"
 
 
 def test_a_head_without_end_is_refused() -> None:

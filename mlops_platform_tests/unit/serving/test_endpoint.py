@@ -12,9 +12,11 @@ import pytest
 
 from mlops_platform_tests.unit.serving.fakes import ask, asked, make_answerer, make_endpoint, make_gate
 from serving.answers import Answer, Answerer
-from serving.gate import OPEN_PATHS
+from serving.gate import METRICS, PROBES
 
 TOKEN = "0123456789abcdef"  # noqa: S105 - made up
+OPEN_PATHS = (*PROBES, METRICS)
+FOREIGN = [(b"host", b"evil.example:8000")], [(b"host", b"localhost:8000"), (b"origin", b"http://evil.example")]
 
 
 @pytest.fixture
@@ -45,6 +47,21 @@ def test_with_a_token_only_open_paths_are(answerer: Answerer, body: bytes) -> No
         assert asked(endpoint, path, body).status == 401
         shown = [(b"content-type", b"application/json"), (b"authorization", f"Bearer {TOKEN}".encode())]
         assert asked(endpoint, path, body, headers=shown).status == 200
+
+
+@pytest.mark.parametrize("headers", FOREIGN)
+def test_what_another_site_makes_a_browser_send_is_refused(
+    answerer: Answerer, body: bytes, headers: list[tuple[bytes, bytes]]
+) -> None:
+    endpoint = make_endpoint(answerer)
+    for path in ("/", "/model", "/docs.json", "/metrics", "/elsewhere"):
+        assert asked(endpoint, path, method="GET", headers=headers).status == 403
+    sent = [(b"content-type", b"application/json"), *headers]
+    assert asked(endpoint, "/predict", body, headers=sent).status == 403
+    for path in PROBES:
+        assert asked(endpoint, path, method="GET", headers=headers).status == 204
+    named = make_endpoint(answerer, make_gate(allowed_hosts=("evil.example",)))
+    assert asked(named, "/predict", body, headers=sent).status == 200
 
 
 def test_a_rate_holds_for_scoring_only(answerer: Answerer, body: bytes) -> None:
