@@ -50,7 +50,7 @@ test-lake: setup ## Run the lake's proofs whole: 200 kills, 100 lost answers, 4 
 .PHONY: test-engines
 test-engines: setup ## Run features on Spark and Trino beside DuckDB's (FULL_PROOFS=1: 1,000 histories, 10M rows)
 	@$(BIN)/python -m tools.setup_engines
-	@ENGINE_PROOFS=1 .venv-engines/bin/python -m pytest mlops_platform_tests/engines $(ARGS)
+	@ENGINE_PROOFS=1 .venv-engines/bin/python -m pytest -n 2 --dist loadfile mlops_platform_tests/engines $(ARGS)
 
 .PHONY: test-features
 test-features: setup ## Run the feature store's proofs whole: 1,000 histories, 90 feature_dates alone and in one run

@@ -54,7 +54,7 @@ class Home:
 @pytest.fixture(scope="module")
 def crm(tmp_path_factory: pytest.TempPathFactory) -> str:
     url = f"sqlite:///{tmp_path_factory.mktemp('crm') / 'crm.db'}"
-    seed(url, customers=5_000, days=rounds(730, 330), seed=11, until=UNTIL)
+    seed(url, customers=rounds(5_000, 3_000), days=rounds(730, 300), seed=11, until=UNTIL)
     return url
 
 

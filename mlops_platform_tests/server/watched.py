@@ -35,7 +35,7 @@ from mlops_platform_tests.integration.commands import Done, mlops
 from mlops_platform_tests.server.stack import Stack
 
 ROOT = Path(__file__).resolve().parents[2]
-CUSTOMERS, HISTORY_DAYS, UNTIL = 1_500, 560, date(2025, 3, 31)
+CUSTOMERS, HISTORY_DAYS, UNTIL = 3_000, 300, date(2025, 3, 31)
 PATIENCE_SECONDS = 400.0
 PORTS = ("Dagster", "MLflow", "service", "metrics")
 
