@@ -40,7 +40,8 @@ tune: setup ## Search hyperparameters (20 trials), then train with the best
 .PHONY: test
 test: setup ## Run the tests
 	@# In the order of the folders: the long files stand in front, so that no worker is left with one at the end.
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@# More workers than two cores: many tests wait for a server or a process.
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: test-lake
 test-lake: setup ## Run the lake's proofs whole: 200 kills, 100 lost answers, 4 writers x 50 commits, 510 histories
@@ -74,7 +75,7 @@ test-drift: setup ## Run the drift proofs whole: 200 draws a rate, 200 hostile t
 
 .PHONY: test-server
 test-server: setup ## Run the server profile on a real PostgreSQL and S3 (FULL_PROOFS=1: 20 restarts of each)
-	@SERVER_PROOFS=1 $(BIN)/python -m pytest -n 2 --dist loadfile mlops_platform_tests/server $(ARGS)
+	@SERVER_PROOFS=1 $(BIN)/python -m pytest -n 3 --dist loadfile mlops_platform_tests/server $(ARGS)
 
 .PHONY: test-airflow
 test-airflow: setup ## Run the DAG pack on real Airflow, which gets .venv-airflow (FULL_PROOFS=1: both DAGs on both runners)

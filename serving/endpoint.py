@@ -69,7 +69,7 @@ class Endpoint:
             return
         path = scope["path"]
         if path in PROBES:
-            await self._application(scope, receive, self._closing(send))
+            await self._pass_on(scope, receive, send)
             return
         started = perf_counter()
         answerer, gate = self._answerer(), self._gate()
@@ -81,7 +81,7 @@ class Endpoint:
             else:
                 gate.require_token(headers.get(b"authorization", b""))
             if path not in _METHODS:
-                await self._application(scope, receive, self._closing(send))
+                await self._pass_on(scope, receive, send)
                 return
             answer = await self._answer(answerer, gate, scope, headers, receive)
         except RefusedRequestError as refusal:
@@ -98,6 +98,13 @@ class Endpoint:
         await send({"type": "http.response.start", "status": answer.status, "headers": head})
         await send({"type": "http.response.body", "body": answer.body if scope["method"] != "HEAD" else b""})
         answerer.metrics.answered(path if path in _METHODS else "other", answer.status, perf_counter() - started)
+
+    async def _pass_on(self, scope: Message, receive: Receive, send: Send) -> None:
+        """To BentoML, whose access log fails at a content type that is no text; none of its routes needs one."""
+        scope["headers"] = [
+            (name, value) for name, value in scope["headers"] if name != b"content-type" or value.isascii()
+        ]
+        await self._application(scope, receive, self._closing(send))
 
     def _closing(self, send: Send) -> Send:
         """While draining, BentoML's answers end their connection as well."""

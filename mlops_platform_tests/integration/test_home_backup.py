@@ -20,7 +20,7 @@ from mlops_platform.training_pipeline.registry import MLflowManager
 from mlops_platform_tests.integration.commands import mlops
 from mlops_platform_tests.unit.home_backup.homes import naming
 
-SEED = ("--customers", 150, "--days", 300, "--until", "2024-06-30", "--seed", 3)
+SEED = ("--customers", 150, "--days", 190, "--until", "2024-06-30", "--seed", 3)
 SETTINGS = {"MLOPS_HORIZON_DAYS": "30"}
 
 

@@ -30,7 +30,7 @@ from mlops_platform_tests.oracles.silver import CrmRow, silver
 from mlops_platform_tests.scale import rounds
 
 # In each zone.
-HISTORIES = rounds(full=170, share=6)
+HISTORIES = rounds(full=170, share=3)
 START = datetime(2024, 5, 1, tzinfo=UTC)
 ZONES = ("UTC", "America/Sao_Paulo", "Europe/Lisbon")
 RAW = [name for name in BRONZE_TRANSACTIONS.column_names if not name.startswith("_")]

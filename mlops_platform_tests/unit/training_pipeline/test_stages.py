@@ -300,7 +300,7 @@ def test_one_production_version_whoever_looks_while_many_change_it(model: Model)
         reader.start()
     try:
         for episode in range(rounds(full=10, share=1)):
-            made += _change_in_processes(model, episode, processes=2, changes=rounds(full=50, share=15))
+            made += _change_in_processes(model, episode, processes=2, changes=rounds(full=50, share=8))
             maintain(model.lake, now=clock.now(model.mlflow.settings), keep=())
     finally:
         stop.set()
@@ -308,7 +308,7 @@ def test_one_production_version_whoever_looks_while_many_change_it(model: Model)
             reader.join()
 
     looks = sum(count for what, count in seen.items() if what.startswith("served"))
-    assert len(made) == rounds(full=1000, share=30)
+    assert len(made) == rounds(full=1000, share=16)
     assert seen["1 in Production"] == looks >= len(made)
     assert not [what for what in seen if what.endswith("in Production") and what != "1 in Production"]
     history = decisions(model.lake, model.name)
