@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from mlops_platform_tests.unit.serving.fakes import ask, asked, make_answerer, make_endpoint, make_gate
+from mlops_platform_tests.unit.serving.fakes import ask, asked, make_answerer, make_endpoint, make_gate, passed_on
 from serving.answers import Answer, Answerer
+from serving.endpoint import Endpoint
 from serving.gate import METRICS, PROBES
 
 TOKEN = "0123456789abcdef"  # noqa: S105 - made up
@@ -35,6 +36,20 @@ def test_open_paths_and_unknown_ones_are_passed_on(answerer: Answerer) -> None:
     endpoint = make_endpoint(answerer)
     for path in (*OPEN_PATHS, "/elsewhere"):
         assert asked(endpoint, path, method="GET").headers[b"x-passed"] == b"on"
+
+
+def test_bentoml_gets_no_content_type_that_is_no_text(answerer: Answerer) -> None:
+    gate, seen = make_gate(), []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        seen.append([name for name, _ in scope["headers"]])
+        await passed_on(scope, receive, send)
+
+    endpoint = Endpoint(application, lambda: answerer, lambda: gate)
+    for kind in (b"text/plain", b"\xf2/plain"):
+        for path in ("/livez", "/elsewhere"):
+            assert asked(endpoint, path, headers=[(b"x", b"y"), (b"content-type", kind)]).status == 204
+    assert seen == [[b"x", b"content-type"]] * 2 + [[b"x"]] * 2
 
 
 def test_with_a_token_only_open_paths_are(answerer: Answerer, body: bytes) -> None:
