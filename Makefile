@@ -46,7 +46,8 @@ test: setup ## Run the tests
 .PHONY: test-lake
 test-lake: setup ## Run the lake's proofs whole: 200 kills, 100 lost answers, 4 writers x 50 commits, 510 histories
 	@FULL_PROOFS=1 $(BIN)/python -m pytest -n 2 --dist load mlops_platform_tests/integration/test_lake_survives.py \
-		mlops_platform_tests/properties/test_convergence.py $(ARGS)
+		mlops_platform_tests/properties/test_convergence.py mlops_platform_tests/integration/test_home_backup.py \
+		mlops_platform_tests/integration/test_migrate.py $(ARGS)
 
 .PHONY: test-engines
 test-engines: setup ## Run features on Spark and Trino beside DuckDB's (FULL_PROOFS=1: 1,000 histories, 10M rows)
@@ -71,7 +72,8 @@ test-serving: setup ## Run the service's proofs whole: 1 million hostile request
 .PHONY: test-drift
 test-drift: setup ## Run the drift proofs whole: 200 draws a rate, 200 hostile texts in Chromium
 	@FULL_PROOFS=1 $(BIN)/python -m pytest mlops_platform_tests/unit/monitoring/test_drift.py \
-		mlops_platform_tests/integration/test_hostile_drift.py $(ARGS)
+		mlops_platform_tests/integration/test_hostile_drift.py \
+		mlops_platform_tests/unit/monitoring/test_alerts_hostile.py $(ARGS)
 
 .PHONY: test-server
 test-server: setup ## Run the server profile on a real PostgreSQL and S3 (FULL_PROOFS=1: 20 restarts of each)

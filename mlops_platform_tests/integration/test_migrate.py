@@ -33,6 +33,7 @@ from mlops_platform.training_pipeline.registry import PRODUCTION, MLflowManager
 from mlops_platform_tests.integration.buckets import Bucket
 from mlops_platform_tests.integration.commands import mlops
 from mlops_platform_tests.integration.postgres import Server
+from mlops_platform_tests.scale import rounds
 from mlops_platform_tests.unit.home_backup.homes import TABLES, WIDER, publish_tables, quiet, write
 from mlops_platform_tests.unit.storage.things import APPEND, FEB, JAN, TABLE, draft, on, rows
 
@@ -312,7 +313,7 @@ POINTS: list[tuple[Any, str, int, bool]] = [
 
 def test_it_goes_on_after_every_death(source: Settings, target: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     before = contents(source)
-    for owner, name, at, is_half_done in POINTS:
+    for owner, name, at, is_half_done in POINTS[:: rounds(full=1, share=2)]:
         with monkeypatch.context() as patch:
             dies(patch, owner, name, at, is_half_done=is_half_done)
             with pytest.raises(Died):

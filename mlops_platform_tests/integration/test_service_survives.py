@@ -36,7 +36,7 @@ from mlops_platform_tests.scale import rounds
 from mlops_platform_tests.unit.serving.fakes import fill_store
 
 AT = datetime(2024, 6, 1, tzinfo=UTC)
-SWAPS, DEATHS, VERSIONS = rounds(full=200, share=5), rounds(full=50, share=3), rounds(full=6, share=3)
+SWAPS, DEATHS, VERSIONS = rounds(full=200, share=5), rounds(full=50, share=2), rounds(full=6, share=3)
 ASKERS = 4
 ROWS = features_table(20, seed=6)
 

@@ -57,7 +57,7 @@ def test_every_cell_is_the_expressions(history: tuple[date, list[Purchase]]) -> 
     assert_equal(found[day] if found else expected.slice(0, 0), expected)
 
 
-@settings(REPEATABLE, max_examples=rounds(300, 20))
+@settings(REPEATABLE, max_examples=rounds(300, 10))
 @given(
     st.sampled_from(DAYS).flatmap(lambda day: st.tuples(st.just(day), transactions(day, max_histories=4))),
     st.lists(st.integers(1, 40), min_size=1, max_size=5),

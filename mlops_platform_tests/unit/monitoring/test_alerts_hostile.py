@@ -21,8 +21,10 @@ from mlops_platform.cli import app
 from mlops_platform.monitoring import AlertManager
 from mlops_platform.monitoring.alerts import recorded_alerts
 from mlops_platform.settings import Settings, load_settings
+from mlops_platform_tests.scale import rounds
 from mlops_platform_tests.unit.monitoring.receivers import RECEIVER, Mailbox, Webhook, mailbox, webhook
 
+STRINGS = rounds(full=200, share=60)
 SEEDS = [
     "<script>window.owned=1</script>",
     "</script><script>owned()</script>",
@@ -68,12 +70,12 @@ RUN = re.compile(r"<http://127\.0\.0\.1:3001/runs/[0-9a-z-]+\|Dagster run>")
 
 
 def hostile_strings() -> list[str]:
-    """200 of them: the seeds, and pairs of them put together."""
+    """The seeds, and pairs of them put together."""
     rng = random.Random(7)
     pairs = [
         rng.choice(SEEDS)[:500] + rng.choice(("", " ", "\r\n", "\x00")) + rng.choice(SEEDS)[:500] for _ in range(200)
     ]
-    return (SEEDS + pairs)[:200]
+    return (SEEDS + pairs)[:STRINGS]
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +109,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Settings, M
 
 def test_mail_has_our_headers_and_plain_text_only(told: tuple[Settings, Mailbox, Webhook]) -> None:
     _, mail, _ = told
-    assert len(mail.envelopes) == 200 + 20 + 1
+    assert len(mail.envelopes) == STRINGS + STRINGS // 10 + 1
     ours = {
         "Subject", "From", "To", "Date", "Message-ID", "Auto-Submitted", "MIME-Version",
         "Content-Type", "Content-Transfer-Encoding", "In-Reply-To", "References", "X-Peer", "X-MailFrom", "X-RcptTo",
@@ -128,7 +130,7 @@ def test_mail_has_our_headers_and_plain_text_only(told: tuple[Settings, Mailbox,
 
 def test_slack_gets_no_markup_link_or_mention(told: tuple[Settings, Mailbox, Webhook]) -> None:
     _, _, hook = told
-    assert len(hook.requests) == 200 + 20 + 1
+    assert len(hook.requests) == STRINGS + STRINGS // 10 + 1
     linked = 0
     for request in hook.requests:
         assert set(request) == {"text", "blocks"}
@@ -152,7 +154,7 @@ def test_csv_has_no_formula_and_one_row_an_alert(told: tuple[Settings, Mailbox, 
     rows = list(
         csv.DictReader(io.StringIO(run("alerts", "list", "--all", "--csv", "--most", "500", settings=settings)))
     )
-    assert len(rows) == 201
+    assert len(rows) == STRINGS + 1
     for row in rows:
         for cell in row.values():
             assert not cell.strip().startswith(("=", "+", "-", "@", "＝", "\t", "\r")), cell[:80]
@@ -170,7 +172,7 @@ def test_the_terminal_is_not_controlled(told: tuple[Settings, Mailbox, Webhook])
 def test_the_record_holds_text_as_it_is_shown(told: tuple[Settings, Mailbox, Webhook]) -> None:
     settings, _, _ = told
     found = recorded_alerts(settings, is_open=False, most=500)
-    assert len(found) == 201
+    assert len(found) == STRINGS + 1
     for recorded in found:
         alert = recorded.notice.alert
         for text in (alert.alert_type, alert.model, alert.subject, *alert.details, *alert.details.values()):
