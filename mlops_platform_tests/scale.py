@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 IS_FULL = os.environ.get("FULL_PROOFS") == "1"
+
+
+# Of a proof that has no smaller share.
+only_whole = pytest.mark.skipif(not IS_FULL, reason="takes long: runs with FULL_PROOFS=1, as in `make test-lake`")
 
 
 def rounds(full: int, share: int) -> int:

@@ -13,12 +13,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from mlops_platform.settings import load_settings
 from mlops_platform.training_pipeline.registry import MLflowManager
 from mlops_platform_tests.integration.commands import mlops
-from mlops_platform_tests.scale import IS_FULL
+from mlops_platform_tests.scale import only_whole
 from mlops_platform_tests.unit.home_backup.homes import naming
 
 SEED = ("--customers", 150, "--days", 190, "--until", "2024-06-30", "--seed", 3)
@@ -37,7 +35,7 @@ def snapshots(result: dict[str, Any]) -> dict[str, object]:
     return {stage["asset"]: stage["snapshot_id"] for stage in result["stages"]}
 
 
-@pytest.mark.slow
+@only_whole
 def test_a_demo_goes_on_in_another_place(tmp_path: Path) -> None:
     old, new = tmp_path / "old", tmp_path / "the new place"
     old.mkdir()
@@ -57,8 +55,6 @@ def test_a_demo_goes_on_in_another_place(tmp_path: Path) -> None:
     assert settings.crm_url == f"sqlite:///{new / 'shop.db'}"
     assert "150" in mlops("query", "SELECT count(*) AS n FROM silver.customers", "--home", new).out
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == [new.name]
-    if not IS_FULL:
-        return
     # In a process of its own: MLflow remembers for a process where a run's files are.
     command = [sys.executable, "-m", "mlops_platform.cli", "demo", "--home", str(new), "--crm", settings.crm_url]
     subprocess.run(command, check=True, capture_output=True, env=os.environ | SETTINGS)

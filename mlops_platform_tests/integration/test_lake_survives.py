@@ -48,7 +48,7 @@ class TestDeath:
         for home in homes:
             run_line(home, crm, 0)
         deaths, number = 0, 0
-        wanted = rounds(full=25, share=5)
+        wanted = rounds(full=25, share=3)
         while deaths < wanted:
             number += 1
             before = {contract.name: content(killed, contract) for contract in LINE}

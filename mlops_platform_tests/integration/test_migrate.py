@@ -33,7 +33,7 @@ from mlops_platform.training_pipeline.registry import PRODUCTION, MLflowManager
 from mlops_platform_tests.integration.buckets import Bucket
 from mlops_platform_tests.integration.commands import mlops
 from mlops_platform_tests.integration.postgres import Server
-from mlops_platform_tests.scale import rounds
+from mlops_platform_tests.scale import only_whole, rounds
 from mlops_platform_tests.unit.home_backup.homes import TABLES, WIDER, publish_tables, quiet, write
 from mlops_platform_tests.unit.storage.things import APPEND, FEB, JAN, TABLE, draft, on, rows
 
@@ -223,6 +223,7 @@ class TestTheServerHas:
         assert not done.registry.is_new
         assert (metadata(moved), bucket.listed()) == (before, held)
 
+    @only_whole
     def test_a_table_that_was_used_since_is_named(self, moved: Settings) -> None:
         Lake(moved).publish(draft("new", day=FEB))
         before = metadata(moved)
@@ -230,6 +231,7 @@ class TestTheServerHas:
             migrate(moved, say=quiet)
         assert metadata(moved) == before
 
+    @only_whole
     def test_a_table_that_was_only_cleaned_up_since_is_the_same(self, moved: Settings) -> None:
         first = metadata(moved)[WIDER.name]["snapshots"][1]["snapshot-id"]
         open_catalog(moved).load_table(WIDER.name).maintenance.expire_snapshots().by_id(first).commit()
@@ -248,6 +250,7 @@ class TestTheServerHas:
         assert [table[-1] for table in move(moved)] == [True, False, False]
         assert states(moved) == states(source)
 
+    @only_whole
     def test_a_file_that_is_gone_is_noticed(self, moved: Settings, bucket: Bucket) -> None:
         for kind in (".parquet", ".avro"):
             (key, *_) = [key for key in bucket.listed("lake/test/whole") if key.endswith(kind)]
