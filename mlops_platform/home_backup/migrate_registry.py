@@ -22,7 +22,7 @@ from mlops_platform.home_backup.old_paths import OldPaths
 from mlops_platform.home_backup.relocate_sqlite import relocate_sqlite
 from mlops_platform.home_backup.staging import copy_database, scratch_folder
 from mlops_platform.home_backup.tables import WAREHOUSE
-from mlops_platform.settings import mask_secrets
+from mlops_platform.settings import mask_secrets, without_driver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -75,9 +75,10 @@ def tracking_database(uri: str) -> TrackingDatabase:
             expected="the address of the server's own database, postgresql://user@host/database",
             hint="take it from the server's --backend-store-uri; models and predictions name runs by their ids.",
         )
-    if not uri.startswith(("postgresql://", "postgresql+psycopg2://")):
+    address = without_driver(uri)
+    if not address.startswith("postgresql://"):
         raise InputError(f"{mask_secrets(uri)} can't hold a server's runs", expected="postgresql://user@host/database")
-    return TrackingDatabase(uri.replace("postgresql+psycopg2://", "postgresql://", 1))
+    return TrackingDatabase(address)
 
 
 def artifact_folder(warehouse: BucketFolder) -> BucketFolder:

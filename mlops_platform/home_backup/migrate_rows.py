@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from mlops_platform.errors import InputError, StorageError
-from mlops_platform.settings import mask_secrets
+from mlops_platform.settings import mask_secrets, with_driver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -64,7 +64,7 @@ class TrackingDatabase:
     @property
     def uri(self) -> str:
         """The address as MLflow takes it: by itself, SQLAlchemy would look for another driver."""
-        return self.url.replace("postgresql://", "postgresql+psycopg2://", 1)
+        return with_driver(self.url)
 
     @cached_property
     def engine(self) -> Engine:

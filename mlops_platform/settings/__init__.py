@@ -5,7 +5,7 @@ Does not belong here: opening anything, the clock.
 """
 
 from mlops_platform.settings.declaration import ENV_PREFIX, Settings
-from mlops_platform.settings.drivers import with_driver
+from mlops_platform.settings.drivers import with_driver, without_driver
 from mlops_platform.settings.environment import apply_exports, child_environment, exports, variable_kept
 from mlops_platform.settings.home_file import HOME_FILE, HOME_FILE_HEAD, pin
 from mlops_platform.settings.loading import load_settings, setting_sources
@@ -27,4 +27,5 @@ __all__ = [
     "setting_sources",
     "variable_kept",
     "with_driver",
+    "without_driver",
 ]

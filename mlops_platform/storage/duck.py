@@ -51,36 +51,37 @@ def use_files_of(connection: duckdb.DuckDBPyConnection, settings: Settings) -> N
         connection.register_filesystem(bucket_files(settings))
 
 
+class _SharedFile(threading.local):
+    """One file, with a place in it for each thread.
+
+    DuckDB's threads share it: each seeks, then reads, and between the two PyArrow lets another thread go on.
+    """
+
+    def __init__(self, opened: Any) -> None:
+        # It closes its file when it is forgotten.
+        self._opened, self._file, self._place = opened, opened.stream, 0
+
+    def seek(self, place: int, whence: int = 0) -> int:
+        self._place = place + (0, self._place, self._file.size())[whence]
+        return self._place
+
+    def tell(self) -> int:
+        return self._place
+
+    def read(self, length: int = -1) -> bytes:
+        wanted = self._file.size() - self._place if length < 0 else length
+        data: bytes = self._file.read_at(wanted, self._place)
+        self._place += len(data)
+        return data
+
+    def close(self) -> None:
+        self._file.close()
+
+
 def bucket_files(settings: Settings) -> Any:
     """The bucket of the home's warehouse, as a file system of fsspec that several threads may read one file of."""
     from fsspec.implementations.arrow import ArrowFSWrapper
     from pyiceberg.io.pyarrow import PyArrowFileIO
-
-    class Opened(threading.local):
-        """One file, with a place in it for each thread.
-
-        DuckDB's threads share it: each seeks, then reads, and between the two PyArrow lets another thread go on.
-        """
-
-        def __init__(self, opened: Any) -> None:
-            # It closes its file when it is forgotten.
-            self._opened, self._file, self._place = opened, opened.stream, 0
-
-        def seek(self, place: int, whence: int = 0) -> int:
-            self._place = place + (0, self._place, self._file.size())[whence]
-            return self._place
-
-        def tell(self) -> int:
-            return self._place
-
-        def read(self, length: int = -1) -> bytes:
-            wanted = self._file.size() - self._place if length < 0 else length
-            data: bytes = self._file.read_at(wanted, self._place)
-            self._place += len(data)
-            return data
-
-        def close(self) -> None:
-            self._file.close()
 
     class Bucket(ArrowFSWrapper):  # type: ignore[misc]
         """A bucket of files that never change: what one is like is asked once a connection, not seven times."""
@@ -101,7 +102,7 @@ def bucket_files(settings: Settings) -> Any:
             return self.info(path)["mtime"]
 
         def _open(self, path: str, mode: str = "rb", **options: Any) -> Any:
-            return Opened(super()._open(path, mode, **options))
+            return _SharedFile(super()._open(path, mode, **options))
 
     return Bucket(PyArrowFileIO(settings.file_properties).fs_by_scheme("s3", None))
 

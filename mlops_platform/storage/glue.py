@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # The platform's Glue databases.
 DATABASES = tuple(sorted({name.partition(".")[0] for name in all_contracts()}))
 # AWS's codes for who is not known, and for who is known and may not.
-_UNKNOWN = frozenset(
+UNKNOWN_KEY = frozenset(
     {
         "ExpiredToken",
         "ExpiredTokenException",
@@ -32,7 +32,7 @@ _UNKNOWN = frozenset(
         "UnrecognizedClientException",
     }
 )
-_DENIED = frozenset({"403", "AccessDenied", "AccessDeniedException", "Forbidden", "UnauthorizedOperation"})
+DENIED = frozenset({"403", "AccessDenied", "AccessDeniedException", "Forbidden", "UnauthorizedOperation"})
 _CREDENTIALS = "an ECS task's role, AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 
 
@@ -116,13 +116,13 @@ def refusal(service: str, operation: str, found: Mapping[str, Any]) -> StorageEr
         found: `Error` of the answer: its Code and Message.
     """
     code, message = str(found.get("Code", "")), str(found.get("Message", "")).rstrip(".")
-    if code in _UNKNOWN:
+    if code in UNKNOWN_KEY:
         return StorageError(
             f"AWS does not take the credentials ({code}): {message}",
             expected=_CREDENTIALS,
             hint="renew them; `aws sts get-caller-identity` shows who you are.",
         )
-    if code in _DENIED:
+    if code in DENIED:
         return StorageError(
             f"AWS refuses {service}:{operation}: {message}",
             expected=f"a role that allows {service}:{operation} there, as deploy/aws/iam does",

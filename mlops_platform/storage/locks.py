@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mlops_platform.errors import StorageError
+from mlops_platform.settings import with_driver
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,8 +62,9 @@ def _advisory_lock(database: str, name: str) -> Iterator[None]:
     from sqlalchemy.pool import NullPool
 
     # A session-level lock belongs to its connection: closing it, or dying, gives it back.
-    address = database.replace("postgresql://", "postgresql+psycopg2://", 1)
-    engine = create_engine(address, poolclass=NullPool, connect_args=_KEEPALIVE, isolation_level="AUTOCOMMIT")
+    engine = create_engine(
+        with_driver(database), poolclass=NullPool, connect_args=_KEEPALIVE, isolation_level="AUTOCOMMIT"
+    )
     key = int.from_bytes(hashlib.sha256(f"mlops/{name}".encode()).digest()[:8], "big", signed=True)
     try:
         connection = engine.connect()

@@ -21,6 +21,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+from mlops_platform_tests.ports import free_port
+
 ROOT = Path(__file__).resolve().parents[2]
 BIN = ROOT / ".venv-airflow" / "bin"
 MLOPS = Path(sys.executable).parent / "mlops"
@@ -198,13 +200,6 @@ def eventually(condition: Callable[[], Found], patience: float = PATIENCE_SECOND
         assert time.monotonic() < until, "waited in vain"
         time.sleep(0.5)
     return found
-
-
-def free_port() -> int:
-    """A port nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def listens(port: int) -> bool:

@@ -17,9 +17,10 @@ from mlops_platform.orchestration.instance import open_instance
 from mlops_platform.orchestration.processes import WORKSPACE
 from mlops_platform.settings import child_environment
 from mlops_platform.storage.locks import table_lock
-from mlops_platform_tests.airflow.airflows import DAGSTER, Airflow, background, eventually, free_port, listens
+from mlops_platform_tests.airflow.airflows import DAGSTER, Airflow, background, eventually, listens
 from mlops_platform_tests.airflow.conftest import made
 from mlops_platform_tests.airflow.homes import MORNING, NIGHT, Prepared
+from mlops_platform_tests.ports import free_port
 from mlops_platform_tests.scale import IS_FULL
 
 TRAINING, INFERENCE = "ml_training_pipeline", "ml_batch_inference_pipeline"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -34,6 +33,7 @@ from mlops_platform.training_pipeline.train import THRESHOLD_TAG, TRAINING_SNAPS
 from mlops_platform_tests.benchmarks.load import Load, load
 from mlops_platform_tests.benchmarks.measuring import show
 from mlops_platform_tests.integration.servers import features_table
+from mlops_platform_tests.ports import free_port
 
 REPORT = Path(".mlops/bench/serving.json")
 ROOT = Path(__file__).resolve().parents[2]
@@ -96,9 +96,7 @@ def write_bodies(folder: Path, rows_a_request: int) -> dict[str, Path]:
 @contextmanager
 def started(command: list[str], folder: Path, environment: dict[str, str], probe: str) -> Iterator[tuple[Any, int]]:
     """A server on a free port; `{port}` in the command stands for it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [word.replace("{port}", str(port)) for word in command]
     folder.mkdir()
     with (folder / "output.log").open("wb") as output:

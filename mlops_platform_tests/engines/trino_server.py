@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import subprocess
 import time
 import urllib.error
@@ -25,6 +24,7 @@ import pytest
 
 from mlops_platform_tests.integration.buckets import REGION, Bucket
 from mlops_platform_tests.integration.postgres import Server
+from mlops_platform_tests.ports import free_port
 from tools.maven import FOLDER, MavenError, fetched
 
 SMALLEST_JAVA = 24
@@ -138,9 +138,7 @@ def running_trino(
             take 58 CPU seconds instead of 37, many rows take less.
     """
     java, program = find_java(), assembled()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     secrets = {"TRINO_S3_KEY": bucket.key, "TRINO_S3_SECRET": bucket.secret}
     trino = Trino(java, program, folder, port, heap_mb, is_optimizing, secrets)
     trino.configure(

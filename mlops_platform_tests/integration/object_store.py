@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from mlops_platform_tests.integration.buckets import Bucket
+from mlops_platform_tests.ports import free_port
 from tools.maven import MavenError, fetched
 
 START_SECONDS = 60.0
@@ -94,9 +95,7 @@ def running_store(folder: Path) -> Iterator[ObjectStore]:
         jar = fetched("s3proxy")
     except MavenError as error:
         pytest.skip(str(error))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     store = ObjectStore(jar, folder, port)
     store.start()
     try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -20,6 +19,8 @@ from typing import Any
 
 import psutil
 from adbc_driver_postgresql import dbapi
+
+from mlops_platform_tests.ports import free_port
 
 PROGRAMS = ("initdb", "pg_ctl", "postgres")
 SUPERUSER = "postgres"
@@ -93,7 +94,7 @@ def running(programs: Path) -> Iterator[Server]:
         call = _caller(programs, folder, user)
         data = str(folder / "data")
         call("initdb", "-D", data, "-U", SUPERUSER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
-        server = Server(_free_port(), folder, call)
+        server = Server(free_port(), folder, call)
         server.start()
         try:
             yield server
@@ -131,10 +132,3 @@ def _caller(programs: Path, folder: Path, user: pwd.struct_passwd | None) -> Cal
             raise RuntimeError(f"{program} failed: {said}\n{log.read_text() if log.is_file() else ''}")
 
     return call
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -10,7 +10,6 @@ from __future__ import annotations
 import email
 import json
 import shutil
-import socket
 import subprocess
 import threading
 import time
@@ -27,6 +26,8 @@ import pytest
 import yaml
 from aiosmtpd.controller import Controller
 
+from mlops_platform_tests.ports import free_port
+
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 PATIENCE_SECONDS = 60.0
 Found = TypeVar("Found")
@@ -38,13 +39,6 @@ def program(*names: str) -> str:
         if found := shutil.which(name):
             return found
     pytest.skip(f"no {names[0]} on this machine (Debian: apt-get install {names[-1]})")
-
-
-def free_port() -> int:
-    """A port nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_for(condition: Callable[[], Found], what: str) -> Found:

@@ -5,7 +5,6 @@ Does not belong here: tests.
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 import time
@@ -27,6 +26,7 @@ from mlops_platform.settings import Settings, child_environment
 from mlops_platform.training_pipeline.models import make_model
 from mlops_platform.training_pipeline.registry import PRODUCTION, MLflowManager
 from mlops_platform.training_pipeline.train import THRESHOLD_TAG, TRAINING_SNAPSHOT_TAG
+from mlops_platform_tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 40.0
@@ -109,9 +109,7 @@ def serving(settings: Settings, folder: Path, **variables: str) -> Iterator[Serv
         folder: Where the server runs and keeps its output.
         **variables: More environment variables.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "bentoml", "serve", "serving.service:ChurnService", "--port", str(port)]
     # In a folder of its own, as from an installed package; BentoML keeps its metrics of running workers in its home.
     environment = child_environment(settings, PYTHONPATH=str(ROOT), BENTOML_HOME=str(folder / "bentoml"), **variables)

@@ -6,7 +6,6 @@ Does not belong here: what the report says (`unit/monitoring/test_report.py`).
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -32,6 +31,7 @@ from mlops_platform.orchestration.tables import propose, table_asset
 from mlops_platform.settings import load_settings
 from mlops_platform_tests.integration.browser import FLAG, chromium, executable, visit
 from mlops_platform_tests.integration.hostile_texts import HOSTILE_TEXTS
+from mlops_platform_tests.ports import free_port
 from mlops_platform_tests.scale import rounds
 
 if TYPE_CHECKING:
@@ -142,9 +142,7 @@ def dagster_ui(report: DriftReport, tmp_path_factory: pytest.TempPathFactory) ->
 
 @contextmanager
 def _web_server(location: Path, dagster_home: Path) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [str(Path(sys.executable).parent / "dagster-webserver"), "-f", str(location)]
     environment = {**os.environ, "DAGSTER_HOME": str(dagster_home)}
     log = dagster_home / "web.log"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 import threading
 import time
@@ -26,6 +25,7 @@ from mlops_platform.settings import load_settings
 from mlops_platform.storage.conditions import Condition
 from mlops_platform.storage.lake import Lake
 from mlops_platform.storage.publish import Draft
+from mlops_platform_tests.ports import free_port
 from mlops_platform_tests.unit.serving.fakes import asked, make_answerer, make_endpoint
 
 MONDAY, TUESDAY = date(2024, 1, 15), date(2024, 1, 16)
@@ -37,9 +37,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     program = shutil.which("redis-server")
     if program is None:
         pytest.skip("no Redis here: Debian's package redis-server brings it")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     folder = tmp_path_factory.mktemp("redis")
     command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
     server = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)

@@ -25,6 +25,7 @@ from dagster._cli.job import job_launch_command
 
 from mlops_platform.orchestration.instance import open_instance
 from mlops_platform.settings import Settings
+from mlops_platform_tests.ports import free_port
 
 PATIENCE_SECONDS = 120.0
 POLL_SECONDS = 0.3
@@ -87,7 +88,7 @@ class Deployed:
 @contextmanager
 def deployed(settings: Settings, environment: Mapping[str, str], folder: Path) -> Iterator[Deployed]:
     """Runs the code location and the daemon over a home."""
-    port = _free_port()
+    port = free_port()
     workspace = folder / "workspace.yaml"
     workspace.write_text(WORKSPACE.format(port=port))
     programs = Path(sys.executable).parent
@@ -146,10 +147,3 @@ def _follows(instance: dg.DagsterInstance) -> bool:
 def _answers(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -31,6 +30,7 @@ from mlops_platform.settings import Settings, load_settings, with_driver
 from mlops_platform_tests.integration import postgres
 from mlops_platform_tests.integration.buckets import Bucket
 from mlops_platform_tests.integration.object_store import ObjectStore
+from mlops_platform_tests.ports import free_port
 
 START_SECONDS = 240.0
 # What `tracking_uri` is where there is no MLflow server: the profile asks for one, and nobody answers there.
@@ -103,7 +103,7 @@ def running_stack(
 
     Dagster's database is made by the platform when it opens the instance, the others here.
     """
-    port = _free_port()
+    port = free_port()
     stack = Stack(
         database,
         store,
@@ -165,10 +165,3 @@ def _await_health(url: str, process: subprocess.Popen[bytes], log: Path) -> None
         if process.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError(f"the MLflow server did not start: {log.read_text()[-3000:]}")
         time.sleep(0.1)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

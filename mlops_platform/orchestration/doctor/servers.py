@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from mlops_platform.errors import InputError, StorageError
 from mlops_platform.orchestration.doctor.finding import CONNECT_SECONDS, said
 from mlops_platform.settings import mask_secrets
+from mlops_platform.storage.glue import DENIED, UNKNOWN_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,10 +21,6 @@ if TYPE_CHECKING:
 
 START_SERVERS = "docker compose up -d"
 _NOT_THERE = {"404", "NoSuchBucket"}
-_REFUSED = {
-    "403", "AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "InvalidAccessKeyId",
-    "SignatureDoesNotMatch", "InvalidClientTokenId", "ExpiredToken", "UnrecognizedClientException",
-}  # fmt: skip
 # Operations of boto3 whose IAM action has another name.
 _ACTIONS = {"ListObjectsV2": "s3:ListBucket", "HeadBucket": "s3:ListBucket"}
 
@@ -103,10 +100,10 @@ def refused(error: Exception, service: str, resource: str) -> StorageError:
     action = _ACTIONS.get(operation, f"{service}:{operation}")
     if code in _NOT_THERE:
         return StorageError(f"{resource} does not exist", hint=f"aws s3 mb {bucket_of(resource)}, or correct the name")
-    if code in {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidClientTokenId", "UnrecognizedClientException"}:
+    if code in UNKNOWN_KEY:
         hint = "correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile with AWS_PROFILE"
         return StorageError(f"{service} does not know the key: {code}", hint=hint)
-    if code in _REFUSED:
+    if code in DENIED:
         hint = f"allow {action} on {resource} in the role's policy, as those under deploy/aws do"
         return StorageError(f"{action} on {resource} is refused: {code}", hint=hint)
     return StorageError(f"{action} on {resource} failed: {said(error)}", hint=f"aws {service} help names {code}")
