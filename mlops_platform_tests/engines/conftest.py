@@ -24,7 +24,8 @@ from mlops_platform.storage.read import TableSnapshot
 from mlops_platform_tests.engines.silver_tables import drawn_purchases, published
 from mlops_platform_tests.oracles.features import Purchase
 from mlops_platform_tests.scale import IS_FULL, rounds
-from tools.maven import MavenError, fetched
+from tools.fetched_file import FetchError
+from tools.maven import fetched
 
 # 250 histories around each: a leap day, ends of a month and a year, and one long before the others.
 DAYS = (date(2011, 7, 16), date(2023, 12, 31), date(2024, 2, 29), date(2025, 1, 1))
@@ -57,7 +58,7 @@ def iceberg(credentials: Path) -> Iterator[None]:
         if not IS_FULL:
             # Java's second compiler costs more than few rows win by it: 53 CPU s for three feature_dates, 28 without.
             patch.setenv("SPARK_SUBMIT_OPTS", "-XX:TieredStopAtLevel=1")
-        with suppress(MavenError):
+        with suppress(FetchError):
             jars = [fetched(name) for name in ("iceberg-spark", "iceberg-aws", "postgresql")]
             patch.setenv("MLOPS_SPARK_JARS", ",".join(map(str, jars)))
         yield

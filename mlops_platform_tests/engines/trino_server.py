@@ -25,7 +25,8 @@ import pytest
 from mlops_platform_tests.integration.buckets import REGION, Bucket
 from mlops_platform_tests.integration.postgres import Server
 from mlops_platform_tests.ports import free_port
-from tools.maven import FOLDER, MavenError, fetched
+from tools.fetched_file import FetchError
+from tools.maven import FOLDER, fetched
 
 SMALLEST_JAVA = 24
 START_SECONDS = 300.0
@@ -189,7 +190,7 @@ def assembled() -> Path:
     """The folder of a Trino with its Iceberg plugin, put together on first use; skips where it can't be fetched."""
     try:
         core, plugin = fetched("trino-server-core"), fetched("trino-iceberg")
-    except MavenError as error:
+    except FetchError as error:
         pytest.skip(str(error))
     made = FOLDER / core.name.removesuffix(".tar.gz")
     if not made.is_dir():

@@ -21,7 +21,8 @@ import pytest
 
 from mlops_platform_tests.integration.buckets import Bucket
 from mlops_platform_tests.ports import free_port
-from tools.maven import MavenError, fetched
+from tools.fetched_file import FetchError
+from tools.maven import fetched
 
 START_SECONDS = 60.0
 
@@ -93,7 +94,7 @@ def running_store(folder: Path) -> Iterator[ObjectStore]:
         pytest.skip("there is no Java, which S3Proxy runs on")
     try:
         jar = fetched("s3proxy")
-    except MavenError as error:
+    except FetchError as error:
         pytest.skip(str(error))
     port = free_port()
     store = ObjectStore(jar, folder, port)

@@ -22,7 +22,8 @@ from typing import Any
 
 import yaml
 
-from tools.maven import MavenError, fetched
+from tools.fetched_file import FetchError
+from tools.maven import fetched
 
 ROOT = Path(__file__).resolve().parents[2]
 LOOPBACK = "127.0.0.1"
@@ -81,7 +82,7 @@ class Places:
             return None if (AIRFLOW / "airflow").exists() else "there is no Airflow here; `make test-airflow` gets it"
         try:
             program = self.command(name)[0]
-        except MavenError as error:
+        except FetchError as error:
             return str(error)
         return None if shutil.which(program, path=self.path(name)) else f"{program} is not installed here"
 

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from tools import docker_compose, make_secrets
+from tools.fetched_file import FetchError
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = (ROOT / "deploy/docker/Dockerfile").read_text()
@@ -53,7 +54,7 @@ def commands() -> set[str]:
 def test_docker_compose_itself_accepts_the_file(profiles: tuple[str, ...]) -> None:
     try:
         program = docker_compose.fetched()
-    except docker_compose.ComposeError as error:
+    except FetchError as error:
         pytest.skip(str(error))
     command = [program, *profiles, "--file", ROOT / "docker-compose.yml", "config", "--services"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={"PATH": "", "HOME": "/"})
@@ -65,7 +66,7 @@ def test_docker_compose_itself_accepts_the_file(profiles: tuple[str, ...]) -> No
 def test_a_word_that_compose_does_not_know_is_found(tmp_path: Path) -> None:
     try:
         program = docker_compose.fetched()
-    except docker_compose.ComposeError as error:
+    except FetchError as error:
         pytest.skip(str(error))
     (tmp_path / "docker-compose.yml").write_text("services: {a: {image: b, read_onyl: true}}\n")
     command = [program, "--file", tmp_path / "docker-compose.yml", "config", "--quiet"]
