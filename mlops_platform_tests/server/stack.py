@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from typing import Any
 import httpx
 import pytest
 
-from mlops_platform.settings import Settings, load_settings, with_driver
+from mlops_platform.settings import Settings, load_settings
 from mlops_platform_tests.integration import postgres
 from mlops_platform_tests.integration.buckets import Bucket
 from mlops_platform_tests.integration.object_store import ObjectStore
@@ -47,6 +47,8 @@ class Stack:
         bucket: The stack's own bucket.
         name: Begins the names of the stack's databases.
         tracking_uri: The MLflow server's address.
+        folder: Where the MLflow server's home and log are.
+        password: Of the databases' user. PostgreSQL asks for none here, and takes any.
     """
 
     database: postgres.Server
@@ -54,21 +56,32 @@ class Stack:
     bucket: Bucket
     name: str
     tracking_uri: str
+    folder: Path
+    password: str = ""
+
+    @property
+    def has_mlflow(self) -> bool:
+        """Whether there is an MLflow server."""
+        return self.tracking_uri != NOWHERE
 
     @property
     def catalog_url(self) -> str:
         """Database of the Iceberg catalog."""
-        return self.database.url(f"{self.name}_mlops")
+        return self._url("mlops")
 
     @property
     def dagster_storage_url(self) -> str:
         """Database of Dagster's runs."""
-        return self.database.url(f"{self.name}_dagster")
+        return self._url("dagster")
 
     @property
     def mlflow_url(self) -> str:
         """Database of the MLflow server."""
-        return self.database.url(f"{self.name}_mlflow")
+        return self._url("mlflow")
+
+    def _url(self, database: str) -> str:
+        url = self.database.url(f"{self.name}_{database}")
+        return url.replace("postgres@", f"postgres:{self.password}@") if self.password else url
 
     def environment(self, home: Path) -> dict[str, str]:
         """What a process of the home finds in its environment: the profile's settings and the bucket's keys."""
@@ -97,20 +110,29 @@ class Stack:
 
 @contextmanager
 def running_stack(
-    database: postgres.Server, store: ObjectStore, folder: Path, *, has_mlflow: bool = True
+    database: postgres.Server,
+    store: ObjectStore,
+    folder: Path,
+    *,
+    has_mlflow: bool = True,
+    password: str = "",
+    tracer: Sequence[str] = (),
 ) -> Iterator[Stack]:
     """Databases and a bucket on the servers, and an MLflow server over them.
 
     Dagster's database is made by the platform when it opens the instance, the others here.
+
+    Args:
+        database: PostgreSQL.
+        store: The object store.
+        folder: For the MLflow server's home and log.
+        has_mlflow: Whether to start the MLflow server.
+        password: Stands in the databases' addresses.
+        tracer: The command that the MLflow server is started under, if any.
     """
     port = free_port()
-    stack = Stack(
-        database,
-        store,
-        store.bucket(),
-        f"s{uuid.uuid4().hex[:8]}",
-        f"http://127.0.0.1:{port}" if has_mlflow else NOWHERE,
-    )
+    tracking_uri = f"http://127.0.0.1:{port}" if has_mlflow else NOWHERE
+    stack = Stack(database, store, store.bucket(), f"s{uuid.uuid4().hex[:8]}", tracking_uri, folder, password)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in stack.bucket.environment().items():
             patch.setenv(name, value)
@@ -119,37 +141,40 @@ def running_stack(
             yield stack
             return
         database.run(f"CREATE DATABASE {stack.name}_mlflow")
-        with _mlflow_server(stack, port, folder):
+        with _mlflow_server(stack, port, tracer):
             yield stack
 
 
 @contextmanager
-def _mlflow_server(stack: Stack, port: int, folder: Path) -> Iterator[None]:
+def _mlflow_server(stack: Stack, port: int, tracer: Sequence[str]) -> Iterator[None]:
     """`mlflow server` as the documented command starts it; it and its workers end with the context."""
     command = (
-        str(Path(sys.executable).parent / "mlflow"), "server",
-        "--backend-store-uri", with_driver(stack.mlflow_url),
-        "--artifacts-destination", f"s3://{stack.bucket.name}/mlflow",
-        "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+        *tracer, str(Path(sys.executable).parent / "mlops"), "exec", "--",
+        "mlflow", "server", "--artifacts-destination", f"s3://{stack.bucket.name}/mlflow",
+        "--port", str(port), "--workers", "1",
     )  # fmt: skip
-    # Nobody gives it jobs, such as judging a language model's answers: their runners would be processes for nothing.
-    quiet = {"DO_NOT_TRACK": "1", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    environment = {**os.environ, **stack.bucket.environment(), **quiet}
-    log = folder / "mlflow-server.log"
+    environment = {
+        **os.environ,
+        **stack.bucket.environment(),
+        "MLOPS_HOME": str(stack.folder / "mlflow-home"),
+        "MLFLOW_BACKEND_STORE_URI": stack.mlflow_url,
+        # It would start processes that judge a language model's answers, of which there are none.
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+    log = stack.folder / "mlflow-server.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            command, cwd=stack.folder, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
     try:
         _await_health(f"{stack.tracking_uri}/health", process, log)
         yield
     finally:
-        if process.poll() is None:
-            process.terminate()
+        # Its workers are in its group; and a tracer takes no notice of a signal of its own.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(15)
-        # Its workers are in its group.
-        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 

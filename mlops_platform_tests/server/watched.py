@@ -1,8 +1,9 @@
 """The whole platform under strace, with secrets and customers that stand out wherever they turn up.
 
-One home keeps its catalog and Dagster's runs in PostgreSQL, its tables in a bucket, its models in a file, and reads a
-CRM in PostgreSQL: every secret there is, is in use. `mlops demo`, then the processes of `mlops up` on free ports, each
-child of a strace that writes down every address anything connects or sends to. Does not belong here: tests.
+A home keeps its catalog and Dagster's runs in PostgreSQL, its tables in a bucket, its models in a file or, where the
+stack has one, with an MLflow server, and reads a CRM in PostgreSQL: every secret there is, is in use. `mlops demo`,
+then the processes of `mlops up` on free ports, each child of a strace that writes down every address anything connects
+or sends to. Does not belong here: tests.
 """
 
 from __future__ import annotations
@@ -99,20 +100,20 @@ class Watched:
         return done
 
     def processes(self) -> list[psutil.Process]:
-        """All that `mlops up` started."""
+        """All that `mlops up` started, and the MLflow server."""
         return [
             process
             for process in psutil.process_iter()
-            if process.username() and str(self.home) in _variable(process, "MLOPS_HOME")
+            if process.username() and str(self.folder) in _variable(process, "MLOPS_HOME")
         ]
 
-    def addresses(self) -> set[tuple[str, int]]:
-        """Every address that was connected or sent to."""
-        found = set()
-        for trace in self.folder.glob("*.strace"):
-            for match in _ADDRESS.finditer(trace.read_text(errors="replace")):
-                found.add((match["v4"] or match["v6"], int(match["port"])))
-        return found
+    def addresses(self) -> dict[str, set[tuple[str, int]]]:
+        """Every address that was connected or sent to, by the trace it stands in."""
+        texts = {trace.stem: trace.read_text(errors="replace") for trace in self.folder.glob("*.strace")}
+        return {
+            name: {(match["v4"] or match["v6"], int(match["port"])) for match in _ADDRESS.finditer(text)}
+            for name, text in texts.items()
+        }
 
 
 def is_here(address: str) -> bool:
@@ -126,24 +127,22 @@ def customer_ids() -> list[str]:
     return [f"KNDC{number:05d}ZX" for number in range(1, CUSTOMERS + 1)]
 
 
-@contextmanager
-def watched(stack: Stack, folder: Path) -> Iterator[Watched]:
-    """The platform, after a demo, with `mlops up` running."""
+def strace(trace: Path) -> list[str]:
+    """The command under which a process's addresses are written to the file; skips where there is no strace."""
     if shutil.which("strace") is None:
         pytest.skip("there is no strace here; Debian's package is `strace`")
+    calls = ["-e", "trace=connect,sendto,sendmsg,sendmmsg", "-e", "signal=none"]
+    return ["strace", "-f", "--seccomp-bpf", "-qq", *calls, "-o", str(trace)]
+
+
+@contextmanager
+def watched(stack: Stack) -> Iterator[Watched]:
+    """The platform, after a demo, with `mlops up` running, in the folder that the stack's MLflow server uses."""
+    folder = stack.folder
     platform = Watched(folder / "home", folder, _environment(stack, folder))
     _fill_crm(stack, folder)
-    demo = _traced(
-        platform,
-        "demo",
-        sys.executable,
-        "-c",
-        DEMO,
-        "demo",
-        "--json",
-        "--crm",
-        platform.environment["MLOPS_CRM_URL"],
-    )
+    crm = platform.environment["MLOPS_CRM_URL"]
+    demo = _traced(platform, "demo", sys.executable, "-c", DEMO, "demo", "--json", "--crm", crm)
     with _ended(platform, demo):
         assert demo.wait(2 * PATIENCE_SECONDS) == 0, (folder / "demo.log").read_text()[-4_000:]
     with ExitStack() as ports:
@@ -151,6 +150,8 @@ def watched(stack: Stack, folder: Path) -> Iterator[Watched]:
             held = ports.enter_context(socket.socket())
             held.bind(("127.0.0.1", 0))
             platform.ports[name] = held.getsockname()[1]
+    if stack.has_mlflow:
+        platform.ports["MLflow"] = int(stack.tracking_uri.rpartition(":")[2])
     process = _traced(platform, "up", sys.executable, "-c", UP, json.dumps(platform.ports))
     with _ended(platform, process):
         _await_services(platform, process)
@@ -177,20 +178,16 @@ def _ended(platform: Watched, process: subprocess.Popen[bytes]) -> Iterator[None
 
 
 def _environment(stack: Stack, folder: Path) -> dict[str, str]:
-    def with_password(url: str, secret: str) -> str:
-        return url.replace("postgres@", f"postgres:{SECRETS[secret]}@")
-
     # Nothing by which a library knows that it is tested: it would send less than it does in earnest.
     kept = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG", "TMPDIR"}}
+    servers = stack.environment(folder / "home")
+    if not stack.has_mlflow:
+        del servers["MLOPS_PROFILE"], servers["MLFLOW_TRACKING_URI"]
     return {
         **kept,
+        **servers,
         "MLOPS_HORIZON_DAYS": str(HORIZON_DAYS),
-        **stack.bucket.environment(),
-        "MLOPS_HOME": str(folder / "home"),
-        "MLOPS_CRM_URL": with_password(stack.database.url("crm"), "crm"),
-        "MLOPS_CATALOG_URL": with_password(stack.catalog_url, "database"),
-        "MLOPS_DAGSTER_STORAGE_URL": with_password(stack.dagster_storage_url, "database"),
-        "MLOPS_WAREHOUSE_URL": stack.bucket.url,
+        "MLOPS_CRM_URL": _crm_url(stack).replace("postgres@", f"postgres:{SECRETS['crm']}@"),
         "MLOPS_API_TOKEN": SECRETS["token"],
         "MLOPS_HMAC_KEY": SECRETS["hmac"],
         "MLOPS_ALERT_CHANNELS": "log,email,slack",
@@ -199,6 +196,10 @@ def _environment(stack: Stack, folder: Path) -> dict[str, str]:
         "MLOPS_ALERT_EMAIL_TO": "team@example.org",
         "MLOPS_SLACK_WEBHOOK_URL": f"http://127.0.0.1:9/services/{SECRETS['slack']}",
     }
+
+
+def _crm_url(stack: Stack) -> str:
+    return stack.database.url(f"{stack.name}_crm")
 
 
 def _fill_crm(stack: Stack, folder: Path) -> None:
@@ -219,27 +220,16 @@ def _fill_crm(stack: Stack, folder: Path) -> None:
                     cells = pa.array([form.format(name and name.lower()) for name in ids])
                     rows = rows.set_column(rows.schema.get_field_index(column), column, cells)
             pq.write_table(rows, files / f"{table}.parquet")
-    stack.database.run("CREATE DATABASE crm")
-    import_files(files, stack.database.url("crm"))
+    stack.database.run(f"CREATE DATABASE {stack.name}_crm")
+    import_files(files, _crm_url(stack))
     shutil.rmtree(files)
     local.unlink()
 
 
 def _traced(platform: Watched, name: str, *command: str) -> subprocess.Popen[bytes]:
-    strace = [
-        "strace",
-        "-f",
-        "--seccomp-bpf",
-        "-qq",
-        "-e",
-        "trace=connect,sendto,sendmsg,sendmmsg",
-        "-e",
-        "signal=none",
-    ]
-    trace = ["-o", str(platform.folder / f"{name}.strace")]
     with (platform.folder / f"{name}.log").open("wb") as log:
         return subprocess.Popen(
-            [*strace, *trace, *command],
+            [*strace(platform.folder / f"{name}.strace"), *command],
             cwd=platform.folder,
             env={**platform.environment, "PYTHONPATH": str(ROOT)},
             stdout=log,
