@@ -7,6 +7,7 @@ the rows. Does not belong here: running an expression (`extract.py`), writing ro
 
 from __future__ import annotations
 
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +95,7 @@ def state_expression(purchases: Any, feature_date: date, measures: Sequence[Meas
     state = known.group_by("customer_id").aggregate(**plain)
     for measure in measures:
         if measure.function == "mode":
-            state = _with_mode(state, known, measure)
+            state = _with_mode(state, known, measure, feature_date)
     return state
 
 
@@ -182,11 +183,15 @@ def _spread(purchases: Any, inside: Any) -> Any:
     return (n * (exact * exact).sum(where=inside) - total * total).cast("float64")
 
 
-def _with_mode(state: Any, purchases: Any, measure: Measure) -> Any:
+def _with_mode(state: Any, purchases: Any, measure: Measure, feature_date: date) -> Any:
     """Adds the most frequent value of a column; ties go to the smallest, so the answer never depends on row order."""
     import ibis
 
-    inside = purchases.filter((purchases.age < measure.window_days) & purchases[measure.source].notnull())
+    inside = purchases.filter(purchases[measure.source].notnull())
+    if measure.window_days is not None:
+        # By date and not by age: an engine that reads the table once more for this leaves out the files of other days.
+        before = feature_date - timedelta(days=measure.window_days)
+        inside = inside.filter(inside.transaction_date > ibis.literal(before))
     counts = inside.group_by("customer_id", _value=inside[measure.source]).aggregate(_n=inside.count())
     order = ibis.window(group_by=counts.customer_id, order_by=[counts._n.desc(), counts._value.asc()])
     ranked = counts.mutate(_rank=ibis.row_number().over(order))

@@ -84,6 +84,15 @@ class TestGolden:
             ("silver", "transactions")
         }
 
+    def test_it_reads_the_table_once_whole_and_thrice_for_90_days(self, path: Path) -> None:
+        (query,) = sqlglot.parse(path.read_text(encoding="utf-8"), dialect="athena")
+        tables = [table for table in query.find_all(exp.Table) if table.db]
+        # Of the column itself, which an engine can hold against a file's statistics.
+        later = [
+            c for c in query.find_all(exp.GT) if isinstance(c.this, exp.Column) and c.this.name == "transaction_date"
+        ]
+        assert (len(tables), len(later)) == (4, 3)
+
     def test_it_calls_athenas_functions_only(self, path: Path) -> None:
         assert called(path.read_text(encoding="utf-8")) - KNOWN == set()
 

@@ -346,12 +346,8 @@ FROM (
           WHERE
             "t0"."amount" > 0
             AND "t0"."transaction_date" <= FROM_ISO8601_DATE('2024-02-29')
-            AND DATE_DIFF(
-              'DAY',
-              DATE_TRUNC('DAY', "t0"."transaction_date"),
-              DATE_TRUNC('DAY', FROM_ISO8601_DATE('2024-02-29'))
-            ) < 90
             AND "t0"."category" IS NOT NULL
+            AND "t0"."transaction_date" > FROM_ISO8601_DATE('2023-12-01')
         ) AS "t2"
         GROUP BY
           1,
@@ -399,12 +395,8 @@ FROM (
           WHERE
             "t0"."amount" > 0
             AND "t0"."transaction_date" <= FROM_ISO8601_DATE('2024-02-29')
-            AND DATE_DIFF(
-              'DAY',
-              DATE_TRUNC('DAY', "t0"."transaction_date"),
-              DATE_TRUNC('DAY', FROM_ISO8601_DATE('2024-02-29'))
-            ) < 90
             AND "t0"."payment_method" IS NOT NULL
+            AND "t0"."transaction_date" > FROM_ISO8601_DATE('2023-12-01')
         ) AS "t3"
         GROUP BY
           1,
@@ -452,12 +444,8 @@ FROM (
           WHERE
             "t0"."amount" > 0
             AND "t0"."transaction_date" <= FROM_ISO8601_DATE('2024-02-29')
-            AND DATE_DIFF(
-              'DAY',
-              DATE_TRUNC('DAY', "t0"."transaction_date"),
-              DATE_TRUNC('DAY', FROM_ISO8601_DATE('2024-02-29'))
-            ) < 90
             AND "t0"."transaction_hour" IS NOT NULL
+            AND "t0"."transaction_date" > FROM_ISO8601_DATE('2023-12-01')
         ) AS "t4"
         GROUP BY
           1,
