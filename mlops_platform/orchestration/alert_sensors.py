@@ -24,6 +24,8 @@ RUN_FAILED, CHECK_FAILED, DRIFT, LATE = "run_failure", "check_failed", "drift", 
 DRIFT_REPORT = dg.AssetKey(["monitoring", "drift_report"])
 # Marks the runs that drift started: the cooldown counts from the last one.
 REASON_TAG = "mlops/reason"
+# Dagster's mark of a failed run that its daemon starts again.
+_WILL_RETRY_TAG = "dagster/will_retry"
 
 _End = Literal[EventType.RUN_FAILURE, EventType.RUN_SUCCESS]
 _ENDS: tuple[_End, ...] = get_args(_End)
@@ -88,10 +90,13 @@ def _tell_run(manager: AlertManager, instance: dg.DagsterInstance, record: dg.Ev
     if record.event_log_entry.dagster_event_type is EventType.RUN_SUCCESS:
         manager.resolve(RUN_FAILED, subject=_about(run), model="")
         return
+    is_retried = run.tags.get(_WILL_RETRY_TAG) == "true"
+    what_next = ". Dagster starts it again by itself" if is_retried else ""
     manager.send_alert(
         RUN_FAILED,
-        f"{_about(run)} failed: {_cause(instance, record)}",
-        "error",
+        f"{_about(run)} failed: {_cause(instance, record)}{what_next}",
+        # The last failure is worse, and so is told although this one was.
+        "warning" if is_retried else "error",
         {"run_id": run.run_id, "job": run.job_name, "partition": run.tags.get("dagster/partition", "")},
         subject=_about(run),
         model="",

@@ -57,9 +57,9 @@ def instance(home: Settings) -> Iterator[dg.DagsterInstance]:
         yield found
 
 
-def run(instance: dg.DagsterInstance, **config: bool) -> None:
+def run(instance: dg.DagsterInstance, *, tags: dict[str, str] | None = None, **config: bool) -> None:
     asset_config = {"ops": {"monitoring__drift_report": {"config": config}}}
-    dg.materialize([checked], instance=instance, run_config={**QUIET, **asset_config}, raise_on_error=False)
+    dg.materialize([checked], instance=instance, run_config={**QUIET, **asset_config}, raise_on_error=False, tags=tags)
 
 
 class Sensor:
@@ -123,6 +123,23 @@ class TestRuns:
         sensor.tick()
         assert opened(home) == {}
         assert len(recorded_alerts(home, is_open=False)) == 4
+
+    def test_a_failure_that_dagster_retries_is_a_warning_and_the_last_one_an_error(
+        self, home: Settings, instance: dg.DagsterInstance, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        sensor = Sensor(home, instance, "run_alerts")
+        sensor.tick()
+        for retries in ("1", "0"):
+            run(instance, raises=True, tags={"dagster/max_retries": retries})
+            sensor.tick()
+        told = [record for record in caplog.records if record.name == "mlops_platform.alerts"]
+        assert [(each.levelname, "starts it again" in each.getMessage()) for each in told] == [
+            ("WARNING", True),
+            ("ERROR", False),
+        ]
+        run(instance)
+        sensor.tick()
+        assert opened(home) == {}
 
     def test_a_channel_that_is_down_stops_nothing(self, home: Settings, instance: dg.DagsterInstance) -> None:
         changes = {"alert_channels": ("email", "slack", "log")}
