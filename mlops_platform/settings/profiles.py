@@ -28,7 +28,8 @@ def require_complete(settings: Settings) -> None:
     """Refuses settings that don't do for their profile.
 
     Raises:
-        SettingsError: One that names every setting that is missing, or two databases that may not be one.
+        SettingsError: One that names every setting that is missing, the one that the profile has no use for, or two
+            databases that may not be one.
     """
     lacking = [name for name in NEEDED[settings.profile] if not _is_there(settings, name)]
     if lacking:
@@ -37,6 +38,12 @@ def require_complete(settings: Settings) -> None:
             f"the profile {settings.profile} lacks {', '.join(names)}",
             expected=", ".join(f"{environment_name(name)}={_EXAMPLES[name]}" for name in lacking),
             hint="set each as a variable, or as a file in the folder MLOPS_SECRETS_DIR; see docs/server.md.",
+        )
+    if settings.profile == "aws" and settings.catalog_url is not None:
+        raise SettingsError(
+            "MLOPS_CATALOG_URL is set, and the profile aws keeps its catalog in Glue",
+            expected="no MLOPS_CATALOG_URL in this profile",
+            hint="unset it, or choose the profile server.",
         )
     if settings.dagster_storage_url and _database(settings.dagster_storage_url) == _database(settings.catalog_url):
         raise SettingsError(

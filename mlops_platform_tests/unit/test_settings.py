@@ -374,6 +374,10 @@ class TestProfiles:
         assert load_settings(home=made, **SERVER | {"profile": "aws", "catalog_url": None}).catalog_url is None
         with pytest.raises(SettingsError, match="profile aws lacks MLOPS_WAREHOUSE_URL, MLOPS_DAGSTER_STORAGE_URL, ML"):
             load_settings(home=made, profile="aws")
+        with pytest.raises(
+            SettingsError, match="MLOPS_CATALOG_URL is set, and the profile aws keeps its catalog in Gl"
+        ):
+            load_settings(home=made, **SERVER | {"profile": "aws"})
 
     @pytest.mark.parametrize("same", ["postgresql://host/mlops", "postgresql+psycopg2://bob@host:5432/mlops?a=b"])
     def test_dagster_has_a_database_of_its_own(self, made: Path, same: str) -> None:
