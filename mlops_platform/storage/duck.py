@@ -36,6 +36,8 @@ def session(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
     )
     try:
         connection.execute("SET TimeZone = $zone", {"zone": settings.timezone})
+        # In a process without a script, a worker too, DuckDB takes standard output for a person's terminal.
+        connection.execute("SET enable_progress_bar = false")
         use_files_of(connection, settings)
         yield connection
     finally:

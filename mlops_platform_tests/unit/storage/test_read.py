@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -161,6 +164,17 @@ def test_conditions_of_the_snapshot_and_of_the_read_both_hold(filled: Lake) -> N
 
 def test_a_condition_may_be_on_a_column_that_is_not_read(filled: Lake) -> None:
     assert filled.snapshot(RANGE).to_arrow(["thing"], where=on(JAN)).to_pylist() == [{"thing": "a"}]
+
+
+def test_a_long_query_draws_nothing_into_the_output(tmp_path: Path) -> None:
+    # `-c`, as in a worker, is where DuckDB sees a person at a terminal.
+    code = (
+        "from mlops_platform.settings import load_settings; from mlops_platform.storage.duck import session\n"
+        f"with session(load_settings(home={str(tmp_path)!r})) as duck:\n"
+        "    print(duck.sql(\"SELECT current_setting('enable_progress_bar')\").fetchall())"
+    )
+    done = subprocess.run((sys.executable, "-c", code), capture_output=True, text=True, check=True)
+    assert done.stdout == "[(False,)]\n"
 
 
 def test_conditions_as_sql() -> None:
