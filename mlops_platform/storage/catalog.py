@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import weakref
 from contextlib import suppress
 from functools import lru_cache
 from time import sleep
@@ -102,12 +103,18 @@ def _new_catalog(where: dict[str, str]) -> Catalog:
     from pyiceberg.catalog.sql import SqlCatalog
     from sqlalchemy.exc import SQLAlchemyError
 
+    def opened() -> Catalog:
+        catalog = SqlCatalog("mlops", **where)
+        # PyIceberg closes no catalog: the connections that its pool holds are closed when nobody has it any more.
+        weakref.finalize(catalog, catalog.engine.dispose)
+        return catalog
+
     for _ in range(_OPENING_ATTEMPTS - 1):
         # Two processes that open a new catalog at the same instant both make its tables: one fails, once.
         with suppress(SQLAlchemyError):
-            return SqlCatalog("mlops", **where)
+            return opened()
         sleep(_OPENING_WAIT)
-    return SqlCatalog("mlops", **where)
+    return opened()
 
 
 def load_table(catalog: Catalog, contract: TableContract, timezone: str) -> Table | None:

@@ -12,6 +12,7 @@ import signal
 import sqlite3
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -85,7 +86,7 @@ def run_line(home: Path, crm: Path, number: int) -> None:
 
 def change_crm(crm: Path, number: int) -> None:
     """New, resent, corrected, unusable and deleted rows: the `number`-th change is always the same."""
-    with sqlite3.connect(crm) as database:
+    with closing(sqlite3.connect(crm)) as database, database:
         database.execute(
             "CREATE TABLE IF NOT EXISTS customers (customer_id, name, email, signup_date, country, state, city, "
             "updated_at)"

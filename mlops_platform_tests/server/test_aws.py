@@ -37,7 +37,8 @@ from mlops_platform_tests.scale import IS_FULL, rounds
 from mlops_platform_tests.unit.storage.things import APPEND, RANGE, on, rows
 
 UNTIL = date(2025, 3, 31)
-PATIENCE_SECONDS = 300
+# Of two hundred commits on a busy machine; one that is stuck takes for ever.
+PATIENCE_SECONDS = 900
 # Granted for what does not happen here: uploads that are broken off, files so large that they go up in parts, a bucket
 # whose region Athena asks for itself, a query that a person breaks off.
 NOT_SHOWN = {"athena:StopQueryExecution", "s3:AbortMultipartUpload", "s3:GetBucketLocation"}
