@@ -84,6 +84,10 @@ test-airflow: setup ## Run the DAG pack on real Airflow, which gets .venv-airflo
 	@$(BIN)/python -m tools.airflow_env
 	@AIRFLOW_PROOFS=1 $(BIN)/python -m pytest -n 2 --dist loadfile mlops_platform_tests/airflow $(ARGS)
 
+.PHONY: test-images
+test-images: setup ## Build the images of deploy/docker with buildah, as root, and run demo, service and DAGs in them
+	@IMAGE_PROOFS=1 $(BIN)/python -m pytest mlops_platform_tests/images $(ARGS)
+
 .PHONY: check
 check: setup ## Run ruff, mypy and the architecture tests
 	$(BIN)/ruff check .

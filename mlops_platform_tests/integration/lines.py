@@ -99,7 +99,9 @@ def change_crm(crm: Path, number: int) -> None:
         changed = str(datetime(2024, 4, 1) + timedelta(hours=number))  # noqa: DTZ001 - naive, as a CRM's times are
         customer = f"c{number % 20}"
         database.execute("DELETE FROM customers WHERE customer_id = ?", (customer,))
-        database.execute("INSERT INTO customers VALUES (?,'n','e',?,'BR','SP',?,?)", (customer, day, number, changed))
+        database.execute(
+            "INSERT INTO customers VALUES (?,'n','e',?,'BR','SP',?,?)", (customer, str(day), number, changed)
+        )
         for k in range(3):
             row = (
                 f"t{number}-{k}",
@@ -113,7 +115,8 @@ def change_crm(crm: Path, number: int) -> None:
             )
             database.execute("INSERT INTO transactions VALUES (?,?,?,?,?,?,?,?)", row)
         database.execute(
-            "INSERT INTO transactions VALUES (?,?,?,'ten','a','card',1,?)", (f"bad{number}", customer, day, changed)
+            "INSERT INTO transactions VALUES (?,?,?,'ten','a','card',1,?)",
+            (f"bad{number}", customer, str(day), changed),
         )
         if number % 3 == 0:
             database.execute(
@@ -122,7 +125,6 @@ def change_crm(crm: Path, number: int) -> None:
             )
         if number % 4 == 0:
             database.execute("DELETE FROM transactions WHERE transaction_id = ?", (f"t{number - 4}-2",))
-    database.close()
 
 
 def count_points(home: Path, crm: Path, number: int) -> int:
