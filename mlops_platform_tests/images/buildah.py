@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,18 +61,20 @@ class Images:
     def running(self, container: str, *command: str, home: Path, log: Path) -> Iterator[None]:
         """A command that goes on until the context ends."""
         with log.open("wb") as output:
-            process = subprocess.Popen(
+            process = psutil.Popen(
                 ("buildah", *_run(container, command, home)),
-                env=self._environment(), stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+                env=self._environment(), stdout=output, stderr=subprocess.STDOUT,
             )  # fmt: skip
         try:
             yield
         finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(20)
-                os.killpg(process.pid, signal.SIGKILL)
+            # What runs in the container has sessions of its own.
+            started = [process, *process.children(recursive=True)]
+            for each in started:
+                with suppress(psutil.NoSuchProcess):
+                    each.terminate()
+            for each in psutil.wait_procs(started, timeout=20)[1]:
+                each.kill()
             process.wait()
 
     def call(self, *arguments: str) -> str:
