@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -164,6 +165,15 @@ def test_conditions_of_the_snapshot_and_of_the_read_both_hold(filled: Lake) -> N
 
 def test_a_condition_may_be_on_a_column_that_is_not_read(filled: Lake) -> None:
     assert filled.snapshot(RANGE).to_arrow(["thing"], where=on(JAN)).to_pylist() == [{"thing": "a"}]
+
+
+def test_a_catalog_that_nobody_has_any_more_holds_no_connection(tmp_path: Path) -> None:
+    catalog: Any = Lake(load_settings(home=tmp_path)).catalog
+    engine = catalog.engine
+    assert engine.pool.checkedin() == 1
+    del catalog
+    gc.collect()
+    assert engine.pool.checkedin() == 0
 
 
 def test_a_long_query_draws_nothing_into_the_output(tmp_path: Path) -> None:
